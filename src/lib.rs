@@ -1,0 +1,7 @@
+//! Whinchat: an XMPP (Jabber) server for small machines.
+
+#![warn(missing_docs)]
+
+pub mod auth;
+pub mod jid;
+pub mod xml;

@@ -1,0 +1,68 @@
+//! Every namespace, once.
+
+/// RFC 6120 section 4.8.1: the stream's own namespace.
+pub const STREAMS: &str = "http://etherx.jabber.org/streams";
+/// Content namespace between client and server.
+pub const CLIENT: &str = "jabber:client";
+/// Conditions of stream errors, RFC 6120 section 4.9.2.
+pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// Conditions of stanza errors, RFC 6120 section 8.3.2.
+pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// STARTTLS, RFC 6120 section 5.
+pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+/// SASL, RFC 6120 section 6.
+pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// Channel-binding types, XEP-0440.
+pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
+/// Resource binding, RFC 6120 section 7.
+pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+/// Legacy session, RFC 3921 section 3.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+/// Roster, RFC 6121 section 2.
+pub const ROSTER: &str = "jabber:iq:roster";
+/// Roster versioning, RFC 6121 section 2.6.
+pub const ROSTER_VERSIONING: &str = "urn:xmpp:features:rosterver";
+/// Subscription pre-approval, RFC 6121 section 3.4.
+pub const PRE_APPROVAL: &str = "urn:xmpp:features:pre-approval";
+/// In-band registration, XEP-0077.
+pub const REGISTER: &str = "jabber:iq:register";
+/// Its stream feature.
+pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
+/// Data forms, XEP-0004.
+pub const DATA_FORMS: &str = "jabber:x:data";
+/// Service discovery, XEP-0030.
+pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+/// Service discovery, XEP-0030.
+pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// Entity capabilities, XEP-0115.
+pub const CAPS: &str = "http://jabber.org/protocol/caps";
+/// Contact addresses, XEP-0157.
+pub const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
+/// Ping, XEP-0199.
+pub const PING: &str = "urn:xmpp:ping";
+/// Software version, XEP-0092.
+pub const VERSION: &str = "jabber:iq:version";
+/// Entity time, XEP-0202.
+pub const TIME: &str = "urn:xmpp:time";
+/// Last activity, XEP-0012.
+pub const LAST: &str = "jabber:iq:last";
+/// vcard-temp, XEP-0054.
+pub const VCARD: &str = "vcard-temp";
+/// Private XML storage, XEP-0049.
+pub const PRIVATE: &str = "jabber:iq:private";
+/// Delayed delivery, XEP-0203.
+pub const DELAY: &str = "urn:xmpp:delay";
+/// Message processing hints, XEP-0334.
+pub const HINTS: &str = "urn:xmpp:hints";
+/// Chat states, XEP-0085.
+pub const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
+/// Delivery receipts, XEP-0184.
+pub const RECEIPTS: &str = "urn:xmpp:receipts";
+/// Chat markers, XEP-0333.
+pub const MARKERS: &str = "urn:xmpp:chat-markers:0";
+/// Stream limits, XEP-0478.
+pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// XML itself.
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// Application-specific errors of the XSF.
+pub const XMPP_ERRORS: &str = "urn:xmpp:errors";

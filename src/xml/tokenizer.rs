@@ -1,0 +1,1 @@
+//! The incremental tokenizer (to be written by its owner).
