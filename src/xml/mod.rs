@@ -3,9 +3,13 @@
 //! [`stream`] frames what a socket delivered (header, whole stanza, footer) with [`tokenizer`], [`stanza`] gives handlers a
 //! view of a framed stanza, [`writer`] appends escaped XML, [`ns`] names every namespace once.
 
+mod checker;
 pub mod ns;
 pub mod stanza;
 pub mod stream;
+#[cfg(test)]
+mod tests;
+mod text;
 pub mod tokenizer;
 pub mod writer;
 
