@@ -3,5 +3,7 @@
 #![warn(missing_docs)]
 
 pub mod auth;
+pub mod config;
+pub mod core;
 pub mod jid;
 pub mod xml;

@@ -182,9 +182,15 @@ mod tests {
     #[test]
     fn elements_are_balanced_and_escaped() {
         check(|w| drop(w.open("iq", ns::CLIENT).open("ping", ns::PING)), "<iq><ping xmlns='urn:xmpp:ping'/></iq>");
-        check(|w| drop(w.open("a", ns::CLIENT).attr("b", "x'\"<>&\t\n\r")), "<a b='x&apos;&quot;&lt;&gt;&amp;&#9;&#10;&#13;'/>");
+        check(
+            |w| drop(w.open("a", ns::CLIENT).attr("b", "x'\"<>&\t\n\r")),
+            "<a b='x&apos;&quot;&lt;&gt;&amp;&#9;&#10;&#13;'/>",
+        );
         check(|w| drop(w.open("a", ns::CLIENT).text("<&>'\"\r\n")), "<a>&lt;&amp;&gt;'\"&#13;\n</a>");
-        check(|w| drop(w.open("q", ns::ROSTER).open("item", ns::ROSTER).close().empty("x", ns::PING)), "<q xmlns='jabber:iq:roster'><item/><x xmlns='urn:xmpp:ping'/></q>");
+        check(
+            |w| drop(w.open("q", ns::ROSTER).open("item", ns::ROSTER).close().empty("x", ns::PING)),
+            "<q xmlns='jabber:iq:roster'><item/><x xmlns='urn:xmpp:ping'/></q>",
+        );
         check(|w| drop(w.open("a", ns::CLIENT).attr_escaped("id", "it's &amp;")), "<a id='it&apos;s &amp;'/>");
     }
 }

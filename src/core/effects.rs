@@ -1,0 +1,456 @@
+//! The vocabulary that the core shares with the shells: what happened outside, what must be done there.
+//!
+//! Nothing here decides anything. The core names these types, `net` and `store` carry them.
+
+use std::net::IpAddr;
+
+use zeroize::Zeroizing;
+
+use crate::auth::{Bindings, Credentials};
+use crate::core::clock::UtcTime;
+use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
+use crate::jid::BareJid;
+
+/// One connection for as long as it lives: a slot of the slab and how often that slot was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    /// Index in the slab.
+    pub slot: u32,
+    /// Tells this connection from the earlier ones of its slot.
+    pub generation: u32,
+}
+
+/// Number of a store request whose reply somebody waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// Which door a connection came through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerKind {
+    /// STARTTLS, required before a password is accepted.
+    StartTls,
+    /// TLS from the first byte (XEP-0368). Bytes come to the core after [`Input::Secured`].
+    Tls,
+    /// STARTTLS offered, not required; bound to loopback addresses only.
+    Plain,
+}
+
+/// What a finished TLS handshake tells.
+#[derive(Clone, Debug, Default)]
+pub struct TlsFacts {
+    /// Channel-binding data of this connection.
+    pub bindings: Bindings,
+    /// Name that the client asked for (SNI), prepared as a domain if it is one of ours.
+    pub server_name: Option<String>,
+    /// Protocol version, for the log.
+    pub version: &'static str,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer closed its side, or the socket failed.
+    Gone,
+    /// The peer did not take our bytes for `Limits::write_stall`.
+    Stalled,
+    /// The TLS handshake failed.
+    Tls,
+    /// We asked for it with [`ConnOrder::Close`] or [`ConnOrder::Abort`].
+    Ordered,
+    /// A step for it panicked; counted and logged by the loop.
+    Fault,
+}
+
+/// One thing that happened outside.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A connection was accepted.
+    Opened {
+        /// Its name from now on.
+        conn: ConnId,
+        /// Where it came in.
+        listener: ListenerKind,
+        /// Address of the peer, for rates and the log of failed logins.
+        peer: IpAddr,
+    },
+    /// Bytes to read, decrypted. Drop as many as the step says, offer the rest again with what follows.
+    Bytes {
+        /// Whose.
+        conn: ConnId,
+        /// All that is unread.
+        unread: &'a [u8],
+    },
+    /// The TLS handshake is done.
+    Secured {
+        /// Whose.
+        conn: ConnId,
+        /// What it gave.
+        tls: TlsFacts,
+    },
+    /// All output of a connection that was watched with [`super::Wire::watch`] is in the hands of the operating system.
+    Flushed {
+        /// Whose.
+        conn: ConnId,
+    },
+    /// The connection is gone. Also given after [`ConnOrder::Close`] and [`ConnOrder::Abort`] were carried out.
+    Closed {
+        /// Whose.
+        conn: ConnId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The answer to a store request; answers come in the order of the requests.
+    Stored {
+        /// Of which request.
+        ticket: Ticket,
+        /// The answer.
+        reply: StoreReply,
+    },
+    /// [`super::Core::next_deadline`] has come.
+    Deadline,
+    /// What an operator or the embedding program asks for; its answer comes in [`super::Outputs::answers`].
+    Command {
+        /// Chosen by the caller.
+        id: CommandId,
+        /// What to do.
+        command: Command,
+    },
+    /// Shut down: every stream gets `system-shutdown`; the caller drains, then stops.
+    Shutdown,
+}
+
+/// Number of a [`Command`], chosen by the shell that gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId(pub u64);
+
+/// What an operator or the embedding program may ask for.
+#[derive(Debug)]
+pub enum Command {
+    /// Creates an account.
+    UserAdd {
+        /// Account.
+        user: BareJid,
+        /// Its password.
+        password: Zeroizing<String>,
+    },
+    /// Changes a password; the account's sessions are ended with `reset`.
+    UserPassword {
+        /// Account.
+        user: BareJid,
+        /// Its new password.
+        password: Zeroizing<String>,
+    },
+    /// Removes an account and all it has; its sessions are ended with `not-authorized`.
+    UserRemove {
+        /// Account.
+        user: BareJid,
+    },
+    /// Lists accounts of a domain.
+    UserList {
+        /// Domain.
+        domain: String,
+        /// Only names behind this one.
+        after: Option<BareJid>,
+        /// At most this many.
+        max: usize,
+    },
+    /// Sends a chat message from an account or from the server.
+    SendMessage {
+        /// A bare JID of ours, or a served domain.
+        from: String,
+        /// To whom.
+        to: String,
+        /// Text.
+        body: String,
+    },
+    /// Reads the counters.
+    Status,
+}
+
+/// What became of a [`Command`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// It is done and durable.
+    Done,
+    /// Names of accounts.
+    Users(Vec<BareJid>),
+    /// Counters and gauges by name.
+    Status(Vec<(&'static str, u64)>),
+    /// The store did not do it.
+    Refused(StoreError),
+    /// It cannot be done; says why.
+    Invalid(String),
+}
+
+/// A message stanza that was handed to a session or kept for one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivered {
+    /// Full JID of the sender, or our domain.
+    pub from: String,
+    /// As addressed.
+    pub to: String,
+    /// The stanza in routed form.
+    pub stanza: Vec<u8>,
+}
+
+/// What the loop must do with a connection, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnOrder {
+    /// After what is written so far, start TLS as a server; what the peer sent in clear behind its request is dropped.
+    StartTls {
+        /// Whose.
+        conn: ConnId,
+        /// The stream's `to`, which chooses the certificate where the client sends no SNI.
+        domain: String,
+    },
+    /// Offer the unread bytes again, and read on.
+    Resume(ConnId),
+    /// Read nothing more, flush, send the TLS close, wait a moment for the peer's, close.
+    Close(ConnId),
+    /// Close at once; what is unsent is dropped.
+    Abort(ConnId),
+}
+
+/// What the store must do. Every request has exactly one reply, in order; those of one batch are durable together.
+#[derive(Debug)]
+pub enum StoreRequest {
+    /// The account's stored password keys. Reply: [`Stored::Credentials`].
+    Credentials {
+        /// Account.
+        user: BareJid,
+    },
+    /// Slow on purpose: checks a password. Reply: [`Stored::Verified`].
+    Verify {
+        /// Account.
+        user: BareJid,
+        /// As the client sent it.
+        password: Zeroizing<String>,
+    },
+    /// Creates an account. Slow: derives the keys. Reply: [`Stored::Done`] or [`StoreError::Conflict`].
+    AccountCreate {
+        /// Account.
+        user: BareJid,
+        /// Checked by `auth` for strength before.
+        password: Zeroizing<String>,
+        /// When.
+        at: UtcTime,
+    },
+    /// Changes a password. Slow. Reply: [`Stored::Done`] or [`StoreError::NoAccount`].
+    PasswordSet {
+        /// Account.
+        user: BareJid,
+        /// As above.
+        password: Zeroizing<String>,
+    },
+    /// Removes an account with all it has, and its half of every subscription with a local contact in the same transaction.
+    /// The name stays reserved. Reply: [`Stored::Removed`] or [`StoreError::NoAccount`].
+    AccountRemove {
+        /// Account.
+        user: BareJid,
+    },
+    /// Names of a domain's accounts, in order. Reply: [`Stored::Accounts`].
+    Accounts {
+        /// Domain.
+        domain: String,
+        /// Only names behind this one.
+        after: Option<BareJid>,
+        /// At most this many.
+        max: usize,
+    },
+    /// All that a session needs at hand. Reply: [`Stored::Account`] or [`StoreError::NoAccount`].
+    Activate {
+        /// Account.
+        user: BareJid,
+    },
+    /// Creates or changes the client's part of a roster item. Reply: [`Stored::Halves`], [`StoreError::NoAccount`] or
+    /// [`StoreError::Full`].
+    RosterPut {
+        /// Whose roster.
+        user: BareJid,
+        /// The contact.
+        jid: BareJid,
+        /// Empty for none.
+        name: String,
+        /// No two alike.
+        groups: Vec<String>,
+    },
+    /// Removes a roster item and the contact's half of the subscription. Reply: [`Stored::Halves`], or
+    /// [`StoreError::NotFound`].
+    RosterRemove {
+        /// Whose roster.
+        user: BareJid,
+        /// The contact.
+        jid: BareJid,
+    },
+    /// Runs an outbound subscription stanza through both state machines. Reply: [`Stored::Halves`].
+    Subscription {
+        /// Who sent it.
+        user: BareJid,
+        /// To whom.
+        contact: BareJid,
+        /// Which.
+        event: Event,
+        /// The stanza in routed form, kept where it becomes a pending request.
+        stanza: Vec<u8>,
+        /// When it was received.
+        at: UtcTime,
+    },
+    /// Keeps a message for an account without a session. Conditions (account exists, quota left) are checked in the same
+    /// transaction. Reply: [`Stored::Done`], [`StoreError::NoAccount`] or [`StoreError::Full`].
+    OfflinePut {
+        /// For whom.
+        user: BareJid,
+        /// Routed form with its delay stamp.
+        stanza: Vec<u8>,
+    },
+    /// Deletes the messages up to `delete_to`, then reads the next ones. Reply: [`Stored::Offline`].
+    OfflinePage {
+        /// Whose.
+        user: BareJid,
+        /// Sequence number up to which (inclusive) messages were delivered; 0 for none.
+        delete_to: u64,
+        /// Only messages above this number.
+        after: u64,
+        /// At most about this many bytes, but at least one message if there is any; 0 for none (only deletes).
+        bytes_max: usize,
+    },
+    /// Reads a document of the account. Reply: [`Stored::Document`].
+    DocumentGet {
+        /// Whose.
+        user: BareJid,
+        /// Which.
+        key: DocumentKey,
+    },
+    /// Writes a document of the account; empty content removes it. Reply: [`Stored::Done`], [`StoreError::NoAccount`]
+    /// or [`StoreError::Full`].
+    DocumentPut {
+        /// Whose.
+        user: BareJid,
+        /// Which.
+        key: DocumentKey,
+        /// A whole element, valid by itself.
+        content: Vec<u8>,
+    },
+    /// Notes when an account's last resource left, and its last status. Reply: [`Stored::Done`].
+    LastSeen {
+        /// Whose.
+        user: BareJid,
+        /// When.
+        at: UtcTime,
+        /// Text of its `<status/>`, may be empty.
+        status: String,
+    },
+    /// What an account has to do with a peer; used for accounts that are not active. Reply: [`Stored::Relation`].
+    Relation {
+        /// The account asked about.
+        user: BareJid,
+        /// Who asks.
+        peer: BareJid,
+    },
+}
+
+/// One of the documents that an account keeps as opaque XML.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DocumentKey {
+    /// vcard-temp (XEP-0054).
+    Vcard,
+    /// Private XML (XEP-0049) by local name and namespace of its element.
+    Private {
+        /// Local name.
+        name: String,
+        /// Namespace.
+        ns: String,
+    },
+}
+
+/// An answer of the store.
+pub type StoreReply = Result<Stored, StoreError>;
+
+/// A successful answer.
+#[derive(Debug)]
+pub enum Stored {
+    /// It is durable.
+    Done,
+    /// `None` if there is no such account.
+    Credentials(Option<Credentials>),
+    /// Whether the account exists and the password is right.
+    Verified(bool),
+    /// An account's working set.
+    Account(Box<AccountRecord>),
+    /// Names of accounts.
+    Accounts(Vec<BareJid>),
+    /// What a roster or subscription request did to both sides.
+    Halves {
+        /// The side that asked.
+        user: Box<Half>,
+        /// Whether the stanza is routed to the contact (RFC 6121 Appendix A.2).
+        routed: bool,
+        /// The other side, if it is an account here and the stanza reached it.
+        contact: Option<Box<Half>>,
+    },
+    /// An account is gone; what that did to its local contacts.
+    Removed {
+        /// One for each contact that has changed.
+        contacts: Vec<Half>,
+    },
+    /// Stored messages with their sequence numbers, oldest first.
+    Offline(Vec<(u64, Vec<u8>)>),
+    /// A document, if there is one.
+    Document(Option<Vec<u8>>),
+    /// What an account has to do with a peer. All false and none for an account that does not exist.
+    Relation {
+        /// Whether the account exists.
+        exists: bool,
+        /// Whether the peer gets the account's presence (from, both).
+        sees_presence: bool,
+        /// When the last resource left, and with which status.
+        last_seen: Option<(UtcTime, String)>,
+    },
+}
+
+/// Why the store did not do it. Nothing has changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreError {
+    /// No such account.
+    NoAccount,
+    /// The name is taken, or reserved because it was.
+    Conflict,
+    /// No such item.
+    NotFound,
+    /// A bound of `Limits` is reached.
+    Full,
+    /// No space left on the device.
+    DiskFull,
+    /// The disk failed; details are in the log.
+    Failed,
+}
+
+/// What a change did to one side of a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// Whose roster this is.
+    pub account: BareJid,
+    /// The other side.
+    pub jid: BareJid,
+    /// Version after the change.
+    pub version: RosterVersion,
+    /// The item before the change.
+    pub before: Option<Item>,
+    /// The item after the change; `None` if the roster lists none.
+    pub item: Option<Item>,
+    /// Whether there was a pending request of the other side before the change.
+    pub request_before: bool,
+    /// The other side's pending request after the change.
+    pub request: Option<Request>,
+    /// Events that reached this side and are to be delivered to its resources, in order.
+    pub deliver: Vec<Event>,
+    /// What the server answers for this side to the other, in order; their effect on the other side is already in its half.
+    pub answers: Vec<Event>,
+}
+
+/// What a session needs at hand.
+#[derive(Clone, Debug, Default)]
+pub struct AccountRecord {
+    /// Roster with pending requests.
+    pub roster: Roster,
+}
