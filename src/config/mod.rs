@@ -1,0 +1,137 @@
+//! What an operator or embedder sets. Parsed into a value that cannot be wrong; every bound of the server is in [`Limits`].
+//!
+//! [`Config::load`] reads a file, [`Config::parse`] its text. Both find every mistake in one run and say of each where it is, why
+//! it is one and what to write instead. An embedder may as well fill the fields itself: nothing here is derived. What the
+//! files named here hold (certificates) is not read before the server starts.
+
+mod limits;
+mod parse;
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+pub use limits::Limits;
+pub use parse::Mistake;
+
+use crate::auth::PasswordScheme;
+
+/// The whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directory for everything that the server writes.
+    pub data: PathBuf,
+    /// How passwords are stored.
+    pub password_scheme: PasswordScheme,
+    /// How much goes to the log. The library only calls the `log` crate; the program that runs it sets this level.
+    pub log: log::LevelFilter,
+    /// Where clients connect.
+    pub listen: Listen,
+    /// Domains served, at least one; the first is the default for clients that name none.
+    pub domains: Vec<DomainConfig>,
+    /// Every bound.
+    pub limits: Limits,
+}
+
+/// Addresses to listen on.
+#[derive(Clone, Debug, Default)]
+pub struct Listen {
+    /// STARTTLS, required before a password is accepted.
+    pub c2s: Vec<SocketAddr>,
+    /// TLS from the first byte.
+    pub c2s_tls: Vec<SocketAddr>,
+    /// STARTTLS offered, not required; loopback addresses only.
+    pub c2s_plain: Vec<SocketAddr>,
+}
+
+/// One served domain.
+#[derive(Clone, Debug, Default)]
+pub struct DomainConfig {
+    /// Prepared name.
+    pub name: String,
+    /// Certificate chain and key in PEM; `None` for a self-made one kept in the data directory.
+    pub certificate: Option<CertificateFiles>,
+    /// Whether anybody may register an account in band (XEP-0077).
+    pub registration_open: bool,
+    /// Contact addresses (XEP-0157) as URIs: field name without `-addresses` (`abuse`, `admin`, `support`, …) and URI.
+    pub contacts: Vec<(String, String)>,
+}
+
+/// A certificate as certbot leaves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// `fullchain.pem`
+    pub chain: PathBuf,
+    /// `privkey.pem`
+    pub key: PathBuf,
+}
+
+/// Why a configuration file was not taken.
+#[derive(Debug)]
+pub enum LoadError {
+    /// It could not be read as text.
+    Unreadable(PathBuf, io::Error),
+    /// It is wrong; sorted by line.
+    Mistakes(PathBuf, Vec<Mistake>),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Unreadable(path, error) => write!(f, "cannot read {}: {error}", path.display()),
+            LoadError::Mistakes(path, mistakes) => {
+                for (index, mistake) in mistakes.iter().enumerate() {
+                    let gap = if index == 0 { "" } else { "\n" };
+                    write!(f, "{gap}{}: {mistake}", path.display())?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl Config {
+    /// Reads a configuration file. Relative paths in it start at its own directory.
+    ///
+    /// # Errors
+    /// [`LoadError`], with every mistake that the file holds.
+    pub fn load(path: &Path) -> Result<Config, LoadError> {
+        let text = std::fs::read_to_string(path).map_err(|error| LoadError::Unreadable(path.to_owned(), error))?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        Config::parse(&text, directory).map_err(|mistakes| LoadError::Mistakes(path.to_owned(), mistakes))
+    }
+
+    /// Parses a configuration. Relative paths in it start at `directory`.
+    ///
+    /// # Errors
+    /// Every mistake, sorted by line; at least one.
+    pub fn parse(text: &str, directory: &Path) -> Result<Config, Vec<Mistake>> {
+        parse::parse(text, directory)
+    }
+
+    /// A server to try things out with, for clients on this machine only: domain `localhost`, ports 5222 (STARTTLS) and 5223
+    /// (TLS) of the loopback addresses, registration open, data in `./whinchat-data`. `[::1]` is left out where the machine
+    /// has no IPv6, which is found out by binding a UDP port for a moment.
+    pub fn try_out() -> Config {
+        let mut hosts = vec![Ipv4Addr::LOCALHOST.into()];
+        if UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            hosts.push(Ipv6Addr::LOCALHOST.into());
+        }
+        let on = |port| hosts.iter().map(|&host| SocketAddr::new(host, port)).collect();
+        Config {
+            data: PathBuf::from("whinchat-data"),
+            password_scheme: PasswordScheme::default(),
+            log: log::LevelFilter::Info,
+            listen: Listen { c2s: on(5222), c2s_tls: on(5223), c2s_plain: Vec::new() },
+            domains: vec![DomainConfig {
+                name: "localhost".to_owned(),
+                registration_open: true,
+                ..DomainConfig::default()
+            }],
+            limits: Limits::default(),
+        }
+    }
+}
