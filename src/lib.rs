@@ -5,5 +5,6 @@
 pub mod auth;
 pub mod config;
 pub mod core;
+pub mod handlers;
 pub mod jid;
 pub mod xml;

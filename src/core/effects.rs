@@ -453,4 +453,6 @@ pub struct Half {
 pub struct AccountRecord {
     /// Roster with pending requests.
     pub roster: Roster,
+    /// Whether messages wait for it.
+    pub offline: bool,
 }

@@ -9,23 +9,61 @@
 //!   stored replies ─┼─> Core::step(now, input) ──> ├─ store requests ────────> store::thread
 //!   deadlines ──────┘                              └─ close / TLS / resume ──> net::poll
 //! ```
+//!
+//! # Contract with the caller
+//!
+//! 1. Give one [`Input`], then drain [`Outputs::store`], [`Outputs::conns`], [`Outputs::answers`] and [`Outputs::delivered`]
+//!    completely, then give the next. [`Outputs::wire`] is flushed once per turn.
+//! 2. `now.mono` never goes backwards. Call with [`Input::Deadline`] no later than [`Core::next_deadline`].
+//! 3. Of [`Input::Bytes`], drop what [`Step::consumed`] says and offer the rest again, unchanged, with what came after it. The
+//!    tokenizer remembers how far it looked, so offering a long stanza in many pieces costs no second scan.
+//!
+//! # What is deliberately absent
+//!
+//! No socket, file, clock, thread or environment: they arrive as arguments. Nonces and identifiers come from a generator that
+//! [`Core::new`] is given. No panic that input can reach: a peer's mistake is a stanza error, a stream error or a close, and a
+//! counter. No unbounded container: each has a limit in [`Limits`], and a full one stops its producer. Nothing slow: what takes
+//! longer than a millisecond (an fsync, a password hash) is a request with a ticket.
+//!
+//! # Order
+//!
+//! RFC 6120 section 10.1 asks that stanzas of one stream are processed in order, although a handler may have to wait for the
+//! store. So a session that waits ("parked") is not fed: its bytes stay unconsumed until the reply, and then
+//! [`ConnOrder::Resume`] asks the caller to offer them again. No per-session queue exists.
 
 pub mod clock;
+mod commands;
 pub mod effects;
 pub mod error;
+mod ids;
+mod login;
+pub(crate) mod parked;
+mod penalties;
 pub mod roster;
+pub(crate) mod router;
+pub(crate) mod session;
+pub(crate) mod stream;
+pub(crate) mod timers;
 mod wire;
 
+use std::time::Duration;
+
+use crate::auth::{FakeKeys, PasswordScheme};
+use crate::config::Config;
+pub use crate::config::Limits;
+use crate::handlers;
 pub use clock::{Now, UtcTime};
 pub use effects::{
     Answer, CloseReason, Command, CommandId, ConnId, ConnOrder, Delivered, Input, ListenerKind, StoreError, StoreReply,
     StoreRequest, Stored, Ticket, TlsFacts,
 };
+use ids::IdSource;
+use parked::Parked;
+use penalties::Penalties;
+use session::Accounts;
+use stream::{Login, Streams};
+use timers::Timers;
 pub use wire::Wire;
-
-use std::time::Duration;
-
-use crate::config::Config;
 
 /// Everything the outside must now do. One value for the life of the process: its buffers are reused, not reallocated.
 #[derive(Default)]
@@ -50,29 +88,172 @@ pub struct Step {
     pub consumed: usize,
 }
 
+/// Secrets that a core is born with.
+pub struct Seeds {
+    /// Feeds every identifier, nonce and salt: from the system's generator in production, fixed in tests.
+    pub random: [u8; 32],
+    /// Drawn once per installation and kept: what an unknown user is answered must not change with a restart.
+    pub installation: [u8; 32],
+}
+
+/// One served domain.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) registration_open: bool,
+    pub(crate) contacts: Vec<(String, String)>,
+    /// Value of `ver` in entity capabilities (XEP-0115).
+    pub(crate) caps: String,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: u64,
+    pub(crate) logins: u64,
+    pub(crate) login_failures: u64,
+    pub(crate) tls_failures: u64,
+    pub(crate) stream_errors: u64,
+    pub(crate) stanzas: u64,
+    pub(crate) delivered: u64,
+    pub(crate) stored_offline: u64,
+    pub(crate) overflowed: u64,
+}
+
 /// The server.
-pub struct Core {}
+pub struct Core {
+    pub(crate) limits: Limits,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) ids: IdSource,
+    pub(crate) streams: Streams,
+    pub(crate) accounts: Accounts,
+    pub(crate) counters: Counters,
+    /// When the first step was, for the uptime.
+    pub(crate) started: Option<UtcTime>,
+    pub(crate) shared: handlers::Shared,
+    pub(crate) observed: bool,
+    timers: Timers,
+    parked: Parked,
+    penalties: Penalties,
+    password_scheme: PasswordScheme,
+    scram: bool,
+    fake_keys: FakeKeys,
+    /// Receivers that are full, and who waits for them.
+    blocked: Vec<(ConnId, ConnId)>,
+    /// Receivers that did not take their output; closed at the end of the step.
+    overflowed: Vec<ConnId>,
+}
 
 impl Core {
-    /// A server with nobody connected. `seed` feeds every identifier, nonce and salt that it draws: from the system's generator
-    /// in production, fixed in tests. `scram` tells whether accounts' SCRAM keys can be had from the store (false with scrypt and
-    /// with users of a host's own).
-    pub fn new(_config: &Config, _seed: [u8; 32], _scram: bool) -> Core {
-        todo!()
+    /// A server with nobody connected. `scram` tells whether accounts' SCRAM keys can be had from the store: false with scrypt
+    /// and with users of a host's own.
+    pub fn new(config: &Config, seeds: Seeds, scram: bool) -> Core {
+        let host = |domain: &crate::config::DomainConfig| Host {
+            name: domain.name.clone(),
+            registration_open: domain.registration_open,
+            contacts: domain.contacts.clone(),
+            caps: handlers::disco::caps_ver(&domain.contacts, domain.registration_open),
+        };
+        Core {
+            limits: config.limits.clone(),
+            hosts: config.domains.iter().map(host).collect(),
+            ids: IdSource::new(seeds.random),
+            streams: Streams::default(),
+            accounts: Accounts::default(),
+            counters: Counters::default(),
+            started: None,
+            shared: handlers::Shared::default(),
+            observed: false,
+            timers: Timers::default(),
+            parked: Parked::default(),
+            penalties: Penalties::default(),
+            password_scheme: config.password_scheme,
+            scram,
+            fake_keys: FakeKeys::new(seeds.installation, &config.password_scheme),
+            blocked: Vec::new(),
+            overflowed: Vec::new(),
+        }
     }
 
     /// The only door.
-    pub fn step(&mut self, _now: Now, _input: Input<'_>, _out: &mut Outputs) -> Step {
-        todo!()
+    pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) -> Step {
+        debug_assert!(out.store.is_empty() && out.conns.is_empty(), "outputs of the last step were not drained");
+        self.started.get_or_insert(now.utc);
+        let mut consumed = 0;
+        match input {
+            Input::Bytes { conn, unread } => consumed = self.on_bytes(now, conn, unread, out),
+            Input::Stored { ticket, reply } => self.on_stored(now, ticket, reply, out),
+            Input::Opened { conn, listener, peer } => self.on_opened(now, conn, listener, peer),
+            Input::Secured { conn, tls } => self.on_secured(conn, tls),
+            Input::Flushed { conn } => self.on_flushed(conn, out),
+            Input::Closed { conn, reason } => self.on_closed(now, conn, reason, out),
+            Input::Deadline => self.on_deadline(now, out),
+            Input::Command { id, command } => self.on_command(now, id, command, out),
+            Input::Shutdown => self.on_shutdown(now, out),
+        }
+        self.drop_overflowed(now, out);
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+        Step { consumed }
     }
 
     /// When to call with [`Input::Deadline`] if nothing else happens before, on the clock of [`Now::mono`].
     pub fn next_deadline(&self) -> Option<Duration> {
-        todo!()
+        self.timers.next()
     }
 
     /// Whether [`Outputs::delivered`] is filled.
-    pub fn observe(&mut self, _on: bool) {
-        todo!()
+    pub fn observe(&mut self, on: bool) {
+        self.observed = on;
+    }
+
+    fn on_flushed(&mut self, conn: ConnId, out: &mut Outputs) {
+        self.release_senders(conn, out);
+        handlers::offline::on_flushed(self, conn, out);
+    }
+
+    fn on_shutdown(&mut self, now: Now, out: &mut Outputs) {
+        for conn in self.streams.conns() {
+            let error = error::StreamError::new("system-shutdown", "The server is shutting down.");
+            self.close_stream(now, conn, Some(error), out);
+        }
+    }
+
+    /// A receiver that does not take what it gets is dropped before it takes the memory of all.
+    fn drop_overflowed(&mut self, now: Now, out: &mut Outputs) {
+        while let Some(conn) = self.overflowed.pop() {
+            if self.streams.get(conn).is_none_or(|stream| matches!(stream.phase, stream::Phase::Closing)) {
+                continue;
+            }
+            self.counters.overflowed += 1;
+            let error = error::StreamError::new("resource-constraint", "The client does not read what it is sent.");
+            self.close_stream(now, conn, Some(error), out);
+            out.conns.push(ConnOrder::Abort(conn));
+        }
+    }
+
+    /// What sessions and the store's queue hold, roughly, in bytes.
+    pub(crate) fn memory_held(&self, out: &Outputs) -> usize {
+        // A stream with its session, its TLS state and its part of the tables; measured, see PERFORMANCE.md.
+        const STREAM_BYTES: usize = 6 * 1024;
+        const REQUEST_BYTES: usize = 1024;
+        out.wire.held() + self.streams.len() * STREAM_BYTES + self.parked.len() * REQUEST_BYTES
+    }
+
+    #[cfg(debug_assertions)]
+    fn check_invariants(&self) {
+        let mut sessions = 0;
+        for (id, account) in self.accounts.iter() {
+            assert!(!account.resources.is_empty(), "{} is in use without a resource", account.jid);
+            for resource in &account.resources {
+                assert_eq!(self.account_id(resource.conn), Some(id), "{} has no bound stream", resource.jid);
+                sessions += 1;
+            }
+        }
+        assert_eq!(sessions, self.accounts.session_count());
+        let mut parked: Vec<ConnId> = self.parked.conns().collect();
+        parked.sort_unstable();
+        let count = parked.len();
+        parked.dedup();
+        assert_eq!(count, parked.len(), "a stream waits for more than one reply");
     }
 }

@@ -15,4 +15,5 @@ pub mod writer;
 
 pub use stanza::{Element, Tree};
 pub use stream::{Frame, Framer, Header, Kind, Next, XmlError, XmlLimits};
+pub use text::attribute_value;
 pub use writer::Writer;

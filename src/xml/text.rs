@@ -11,7 +11,7 @@ use super::writer::escape_attr;
 
 /// The value that is written between an attribute's quotes: references resolved, white space that is written as such turned
 /// into spaces (XML 1.0 section 3.3.3).
-pub(super) fn attribute_value(source: &str) -> Cow<'_, str> {
+pub fn attribute_value(source: &str) -> Cow<'_, str> {
     if memchr2(b'&', b'\t', source.as_bytes()).is_none() && memchr2(b'\r', b'\n', source.as_bytes()).is_none() {
         return Cow::Borrowed(source);
     }

@@ -1,0 +1,277 @@
+//! From the first stream header to an authenticated user: STARTTLS and SASL (RFC 6120 sections 5 and 6), and registration
+//! before that.
+
+use std::time::Duration;
+
+use crate::auth::{self, Exchange, Mechanism, Offer, Progress, SaslError};
+use crate::core::effects::{ConnId, ConnOrder, ListenerKind, StoreReply, StoreRequest, Stored};
+use crate::core::error::StreamError;
+use crate::core::parked::Waiting;
+use crate::core::stream::{Authed, Phase, Stream};
+use crate::core::timers::Due;
+use crate::core::{Core, Login, Now, Outputs};
+use crate::handlers;
+use crate::jid::BareJid;
+use crate::xml::{Frame, Kind, Tree, Writer, ns};
+
+/// Longest time that the answer to a failed log-in is held back.
+const PENALTY_MAX: Duration = Duration::from_secs(16);
+
+impl Core {
+    /// What this stream may log in with.
+    pub(super) fn make_offer(&self, conn: ConnId) -> Option<Offer> {
+        let stream = self.streams.get(conn)?;
+        let Phase::Login(login) = &stream.phase else { return None };
+        // Before TLS that is required nothing is offered (RFC 6120 section 5.3.1).
+        if !stream.secure && stream.listener == ListenerKind::StartTls {
+            return None;
+        }
+        let offer = Offer::new(stream.secure, &login.tls.bindings, self.password_scheme);
+        if self.scram {
+            return Some(offer);
+        }
+        use Mechanism::{ScramSha1, ScramSha1Plus, ScramSha256, ScramSha256Plus};
+        Some([ScramSha256Plus, ScramSha1Plus, ScramSha256, ScramSha1].into_iter().fold(offer, Offer::without))
+    }
+
+    pub(super) fn write_login_features(&self, stream: &Stream, login: &Login, w: &mut Writer<'_>) {
+        if !stream.secure {
+            w.open("starttls", ns::TLS);
+            if stream.listener == ListenerKind::StartTls {
+                w.empty("required", ns::TLS);
+            }
+            w.close();
+        }
+        let Some(offer) = login.offer else { return };
+        if offer.mechanisms().next().is_some() {
+            w.open("mechanisms", ns::SASL);
+            for mechanism in offer.mechanisms() {
+                w.text_element("mechanism", mechanism.name());
+            }
+            w.close();
+        }
+        if offer.channel_bindings().next().is_some() {
+            w.open("sasl-channel-binding", ns::SASL_CHANNEL_BINDING);
+            for kind in offer.channel_bindings() {
+                w.open("channel-binding", ns::SASL_CHANNEL_BINDING).attr("type", kind).close();
+            }
+            w.close();
+        }
+    }
+
+    pub(super) fn on_login_frame(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+        match (frame.kind, frame.local, &*frame.ns) {
+            (Kind::Other, "starttls", ns::TLS) => self.on_starttls(now, conn, frame, out),
+            (Kind::Other, "auth", ns::SASL) => self.on_auth(now, conn, frame, out),
+            (Kind::Other, "response", ns::SASL) => self.on_response(now, conn, frame, out),
+            (Kind::Other, "abort", ns::SASL) => {
+                if let Some(login) = self.login_mut(conn) {
+                    login.exchange = None;
+                }
+                self.fail_login(now, conn, SaslError::Aborted, out);
+            }
+            (Kind::Other, "error", ns::STREAMS) => self.close_stream(now, conn, None, out),
+            (Kind::Iq, ..) if handlers::register::before_login(self, now, conn, frame, out) => {}
+            (Kind::Message | Kind::Presence | Kind::Iq, ..) => {
+                let error = StreamError::new("not-authorized", "Log in before sending stanzas.");
+                self.close_stream(now, conn, Some(error), out);
+            }
+            _ => {
+                let error = StreamError::new("unsupported-stanza-type", "This element is not known here.");
+                self.close_stream(now, conn, Some(error), out);
+            }
+        }
+    }
+
+    fn login_mut(&mut self, conn: ConnId) -> Option<&mut Login> {
+        match &mut self.streams.get_mut(conn)?.phase {
+            Phase::Login(login) => Some(login),
+            _ => None,
+        }
+    }
+
+    fn on_starttls(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        let host = stream.host.map_or(String::new(), |host| self.hosts[host].name.clone());
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        if stream.secure || frame.children > 0 || frame.text_between {
+            out.wire.write(conn, |buf| {
+                Writer::new(buf).empty("failure", ns::TLS);
+            });
+            return self.close_stream(now, conn, None, out);
+        }
+        stream.phase = Phase::Handshake;
+        out.wire.write(conn, |buf| {
+            Writer::new(buf).empty("proceed", ns::TLS);
+        });
+        out.conns.push(ConnOrder::StartTls { conn, domain: host });
+    }
+
+    fn on_auth(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+        let tree = Tree::of(frame);
+        let content = tree.root().text();
+        let mechanism = tree.root().attr("mechanism").unwrap_or_default();
+        let nonce = self.ids.next_id();
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        let host = stream.host.map_or("", |host| self.hosts[host].name.as_str());
+        let Phase::Login(login) = &mut stream.phase else { return };
+        // A running exchange is dropped, the new one is processed (section 6.4.2).
+        login.exchange = None;
+        let no_offer = if stream.secure { SaslError::InvalidMechanism } else { SaslError::EncryptionRequired };
+        let begun = login.offer.ok_or(no_offer).and_then(|offer| {
+            let mechanism = offer.select(mechanism)?;
+            let data = auth::decode(&content)?;
+            let mut exchange = Exchange::begin(mechanism, &offer, &login.tls.bindings, host, nonce);
+            exchange.announce_offer();
+            Ok((exchange, data))
+        });
+        match begun {
+            Err(error) => self.fail_login(now, conn, error, out),
+            Ok((mut exchange, data)) => {
+                let progress = exchange.respond(data.as_deref());
+                self.go_on(now, conn, exchange, progress, out);
+            }
+        }
+    }
+
+    fn on_response(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+        let tree = Tree::of(frame);
+        let content = tree.root().text();
+        let exchange = self.login_mut(conn).and_then(|login| login.exchange.take());
+        let Some(mut exchange) = exchange else {
+            return self.fail_login(now, conn, SaslError::MalformedRequest, out);
+        };
+        match auth::decode(&content) {
+            Err(error) => self.fail_login(now, conn, error, out),
+            Ok(data) => {
+                let progress = exchange.respond(Some(data.as_deref().unwrap_or_default()));
+                self.go_on(now, conn, *exchange, progress, out);
+            }
+        }
+    }
+
+    fn go_on(&mut self, now: Now, conn: ConnId, exchange: Exchange, progress: Progress, out: &mut Outputs) {
+        let request = match progress {
+            Progress::Challenge(data) => {
+                out.wire.write(conn, |buf| {
+                    let mut w = Writer::new(buf);
+                    w.open("challenge", ns::SASL);
+                    // An empty challenge has no content, unlike an empty response (section 6.4.2).
+                    if !data.is_empty() {
+                        w.text(auth::encode(&data));
+                    }
+                });
+                if let Some(login) = self.login_mut(conn) {
+                    login.exchange = Some(Box::new(exchange));
+                }
+                return;
+            }
+            Progress::Success { username, data } => return self.succeed(now, conn, &username, &data, out),
+            Progress::Failure(error) => return self.fail_login(now, conn, error, out),
+            Progress::NeedKeys { username } => {
+                self.account_of(conn, &username).map(|user| StoreRequest::Credentials { user })
+            }
+            Progress::NeedVerify { username, password } => self
+                .account_of(conn, &username)
+                .filter(|_| self.hash_has_room())
+                .map(|user| StoreRequest::Verify { user, password }),
+        };
+        let Some(request) = request.filter(|_| self.store_has_room()) else {
+            return self.fail_login(now, conn, SaslError::TemporaryAuthFailure, out);
+        };
+        let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
+            core.on_keys(now, conn, exchange, reply, out);
+        });
+        self.ask(request, Waiting::Stream { conn, then }, out);
+    }
+
+    fn account_of(&self, conn: ConnId, username: &str) -> Option<BareJid> {
+        let host = self.streams.get(conn)?.host?;
+        BareJid::from_parts(username, &self.hosts[host].name).ok()
+    }
+
+    fn on_keys(&mut self, now: Now, conn: ConnId, mut exchange: Exchange, reply: StoreReply, out: &mut Outputs) {
+        let progress = match reply {
+            Ok(Stored::Credentials(credentials)) => exchange.keys(credentials.as_ref(), &self.fake_keys),
+            Ok(Stored::Verified(right)) => exchange.verified(right),
+            Ok(_) | Err(_) => Progress::Failure(SaslError::TemporaryAuthFailure),
+        };
+        self.go_on(now, conn, exchange, progress, out);
+    }
+
+    fn succeed(&mut self, now: Now, conn: ConnId, username: &str, data: &[u8], out: &mut Outputs) {
+        let user = self.account_of(conn, username);
+        let claimed = self.login_mut(conn).and_then(|login| login.claimed.take());
+        let Some(user) = user.filter(|user| claimed.is_none_or(|claimed| claimed == *user)) else {
+            // Who opens a stream as one and logs in as another (section 6.4.6).
+            return self.fail_login(now, conn, SaslError::InvalidAuthzid, out);
+        };
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        self.penalties.forgive(stream.peer);
+        stream.phase = Phase::Authed(Authed { user, bind_failures: 0 });
+        stream.restart();
+        self.counters.logins += 1;
+        out.wire.write(conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("success", ns::SASL);
+            if !data.is_empty() {
+                w.text(auth::encode(data));
+            }
+        });
+    }
+
+    /// Answers with `<failure/>`: at once, or after a while where there were too many of them.
+    fn fail_login(&mut self, now: Now, conn: ConnId, error: SaslError, out: &mut Outputs) {
+        let Some(stream) = self.streams.get(conn) else { return };
+        let peer = stream.peer;
+        let guess = error == SaslError::NotAuthorized;
+        if guess {
+            self.counters.login_failures += 1;
+            log::info!("failed log-in from {peer}");
+        }
+        let wait = match guess && self.limits.rates {
+            true => self.penalties.wait(peer, now.mono, self.limits.login_backoff_after).min(PENALTY_MAX),
+            false => Duration::ZERO,
+        };
+        if wait.is_zero() {
+            return self.write_failure(now, conn, error, out);
+        }
+        if let Some(login) = self.login_mut(conn) {
+            login.penalty = Some(error);
+        }
+        if let Some(stream) = self.streams.get_mut(conn) {
+            stream.hold.rate = true;
+        }
+        self.set_deadline(conn, Due::Penalty, now.mono + wait);
+    }
+
+    pub(super) fn on_penalty_over(&mut self, now: Now, conn: ConnId, out: &mut Outputs) {
+        let error = self.login_mut(conn).and_then(|login| login.penalty.take());
+        if let Some(stream) = self.streams.get_mut(conn) {
+            stream.hold.rate = false;
+            out.conns.push(ConnOrder::Resume(conn));
+        }
+        if let Some(error) = error {
+            self.write_failure(now, conn, error, out);
+        }
+    }
+
+    fn write_failure(&mut self, now: Now, conn: ConnId, error: SaslError, out: &mut Outputs) {
+        let failures_max = self.limits.login_failures_max;
+        let Some(login) = self.login_mut(conn) else { return };
+        login.exchange = None;
+        login.failures += 1;
+        let too_many = login.failures > failures_max;
+        out.wire.write(conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("failure", ns::SASL).empty(error.name(), ns::SASL);
+            if let Some(text) = error.text() {
+                w.open("text", ns::SASL).attr("xml:lang", "en").text(text);
+            }
+        });
+        if too_many {
+            let error = StreamError::new("policy-violation", "Too many failed log-ins on this stream.");
+            self.close_stream(now, conn, Some(error), out);
+        }
+    }
+}

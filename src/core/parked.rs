@@ -1,0 +1,178 @@
+//! Who waits for which answer of the store.
+//!
+//! A session has at most one request outstanding and is not read meanwhile, so that its stanzas stay in order without a queue
+//! (RFC 6120 section 10.1). Messages put into offline storage park nobody; their entry remembers whom to tell of a failure.
+
+use hashbrown::HashMap;
+
+use crate::core::effects::{CommandId, ConnId, StoreReply, StoreRequest, Ticket};
+use crate::core::roster::Event;
+use crate::core::router::{ParkedIq, Then};
+use crate::core::stream::ThenStream;
+use crate::core::{Core, Outputs};
+use crate::jid::BareJid;
+
+/// What goes on when an answer comes.
+pub enum Waiting {
+    /// A handler's request; the session is parked.
+    Iq {
+        /// The session.
+        conn: ConnId,
+        /// What a reply needs.
+        iq: Box<ParkedIq>,
+        /// How it goes on.
+        then: Then,
+    },
+    /// A stream that is still logging in or binding; it is parked.
+    Stream {
+        /// The stream.
+        conn: ConnId,
+        /// How it goes on.
+        then: ThenStream,
+    },
+    /// A subscription stanza; the session is parked.
+    Subscription {
+        /// The session.
+        conn: ConnId,
+        /// Its stanza in routed form, from bare JID to bare JID.
+        stanza: Vec<u8>,
+        /// Which.
+        event: Event,
+    },
+    /// A message on its way into offline storage; nobody is parked.
+    Put {
+        /// For whom.
+        user: BareJid,
+        /// Who is told of a failure, and with which stanza's head.
+        sender: ConnId,
+        /// `id` and `to` as written, `type` as bounced.
+        head: Box<BounceHead>,
+    },
+    /// The next offline messages of an account that is being served.
+    Page(BareJid),
+    /// An operator's or embedder's command.
+    Command(CommandId, CommandContext),
+    /// Nobody; a failure is logged by the store.
+    Nobody,
+}
+
+/// What an error reply to a message needs.
+pub struct BounceHead {
+    /// As written.
+    pub id: Option<Box<str>>,
+    /// As written.
+    pub to: Box<str>,
+}
+
+/// What is left to do for a command when the store has answered.
+pub enum CommandContext {
+    /// Only to answer.
+    Answer,
+    /// To end the account's sessions: its password was changed.
+    PasswordSet(BareJid),
+    /// To end the account's sessions and tell its contacts: it is gone.
+    Removed(BareJid),
+}
+
+/// Outstanding requests.
+#[derive(Default)]
+pub struct Parked {
+    waiting: HashMap<Ticket, Entry>,
+    last: u64,
+    hashes: usize,
+}
+
+struct Entry {
+    waiting: Waiting,
+    /// The helper thread derives keys for it.
+    hash: bool,
+}
+
+impl Parked {
+    /// Requests outstanding.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether some stream waits with more than one request; for the check of invariants.
+    #[cfg(debug_assertions)]
+    pub fn conns(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.waiting.values().filter_map(|entry| match &entry.waiting {
+            Waiting::Iq { conn, .. } | Waiting::Stream { conn, .. } | Waiting::Subscription { conn, .. } => Some(*conn),
+            _ => None,
+        })
+    }
+
+    /// Who waits for this answer.
+    pub fn take(&mut self, ticket: Ticket) -> Option<Waiting> {
+        let entry = self.waiting.remove(&ticket)?;
+        self.hashes -= usize::from(entry.hash);
+        Some(entry.waiting)
+    }
+}
+
+impl Core {
+    /// Queues a request. The stream of `waiting`, if it has one, is parked until [`Core::on_stored`].
+    pub(crate) fn ask(&mut self, request: StoreRequest, waiting: Waiting, out: &mut Outputs) {
+        if let Waiting::Iq { conn, .. } | Waiting::Stream { conn, .. } | Waiting::Subscription { conn, .. } = &waiting
+            && let Some(stream) = self.streams.get_mut(*conn)
+        {
+            debug_assert!(!stream.hold.parked, "a stream waits for one answer at a time");
+            stream.hold.parked = true;
+        }
+        use StoreRequest::{AccountCreate, PasswordSet, Verify};
+        let hash = matches!(request, Verify { .. } | AccountCreate { .. } | PasswordSet { .. });
+        self.parked.hashes += usize::from(hash);
+        self.parked.last += 1;
+        let ticket = Ticket(self.parked.last);
+        self.parked.waiting.insert(ticket, Entry { waiting, hash });
+        out.store.push((ticket, request));
+    }
+
+    /// Whether the queue to the store has room for a request that somebody else than a parked session makes.
+    pub(crate) fn store_has_room(&self) -> bool {
+        self.parked.len() < self.limits.store_queue_max
+    }
+
+    /// Whether one more password hash may be asked for.
+    pub(crate) fn hash_has_room(&self) -> bool {
+        self.store_has_room() && self.parked.hashes < self.limits.hash_queue_max
+    }
+
+    /// The answer to an earlier request.
+    pub(crate) fn on_stored(&mut self, now: super::Now, ticket: Ticket, reply: StoreReply, out: &mut Outputs) {
+        let Some(waiting) = self.parked.take(ticket) else {
+            debug_assert!(false, "an answer to {ticket:?}, which nobody waits for");
+            return;
+        };
+        match waiting {
+            Waiting::Iq { conn, iq, then } => {
+                self.unpark(conn, out);
+                self.resume_iq(now, conn, &iq, then, reply, out);
+            }
+            Waiting::Stream { conn, then } => {
+                self.unpark(conn, out);
+                if self.streams.get_mut(conn).is_some() {
+                    then(self, now, conn, reply, out);
+                }
+            }
+            Waiting::Subscription { conn, stanza, event } => {
+                self.unpark(conn, out);
+                crate::handlers::presence::on_subscription_stored(self, conn, &stanza, event, reply, out);
+            }
+            Waiting::Put { user, sender, head } => {
+                crate::handlers::offline::on_put(self, &user, sender, &head, reply.map(drop), out);
+            }
+            Waiting::Page(user) => crate::handlers::offline::on_page(self, &user, reply, out),
+            Waiting::Command(id, context) => self.on_command_stored(now, id, context, reply, out),
+            Waiting::Nobody => {}
+        }
+    }
+
+    fn unpark(&mut self, conn: ConnId, out: &mut Outputs) {
+        if let Some(stream) = self.streams.get_mut(conn) {
+            stream.hold.parked = false;
+            out.conns.push(super::ConnOrder::Resume(conn));
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! State of one stream: opening, features, errors, the end.
+//!
+//! A stream goes Login → Authed → Bound; each state owns what only it needs, so that a bound stream, which lives for days,
+//! carries nothing of its log-in. Where the bytes are read only the phase decides what a first-level element may be.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::auth::{Exchange, Offer, SaslError};
+use crate::core::effects::{CloseReason, ConnId, ConnOrder, ListenerKind, StoreReply, TlsFacts};
+use crate::core::error::StreamError;
+use crate::core::session::AccountId;
+use crate::core::timers::{Deadlines, Due};
+use crate::core::{Core, Now, Outputs};
+use crate::handlers::{self, StreamPhase};
+use crate::jid::{self, BareJid, JidRef};
+use crate::xml::writer::escape_attr;
+use crate::xml::{Frame, Framer, Header, Next, Writer, XmlError, ns};
+
+/// Continues a stream's request to the store that was made before a resource was bound.
+pub type ThenStream = Box<dyn FnOnce(&mut Core, Now, ConnId, StoreReply, &mut Outputs)>;
+
+/// One stream.
+pub struct Stream {
+    /// Where it came in.
+    pub listener: ListenerKind,
+    /// From where.
+    pub peer: IpAddr,
+    /// Index of the served domain it is for, once its header has said so.
+    pub host: Option<usize>,
+    /// Under TLS.
+    pub secure: bool,
+    /// How far it is.
+    pub phase: Phase,
+    /// Why it is not read.
+    pub hold: Hold,
+    /// What is due when.
+    pub deadlines: Deadlines,
+    /// The client's `xml:lang`, escaped for an attribute.
+    pub lang: Option<Box<str>>,
+    framer: Framer,
+    header_sent: bool,
+    /// When the peer was last heard.
+    heard: Duration,
+    /// It was asked whether it is there.
+    pinged: bool,
+    /// Bytes it may send before it has to wait; goes below zero by one stanza at most.
+    allowance: i64,
+    refilled: Duration,
+}
+
+/// How far a stream is.
+pub enum Phase {
+    /// Not authenticated.
+    Login(Box<Login>),
+    /// The TLS handshake runs.
+    Handshake,
+    /// Authenticated; a resource must be bound.
+    Authed(Authed),
+    /// A session.
+    Bound(AccountId),
+    /// Our end is closed; what comes is dropped.
+    Closing,
+}
+
+/// What only a stream that logs in needs.
+#[derive(Default)]
+pub struct Login {
+    /// The running SASL exchange.
+    pub exchange: Option<Box<Exchange>>,
+    /// What the TLS handshake gave.
+    pub tls: TlsFacts,
+    /// What was offered on this stream.
+    pub offer: Option<Offer>,
+    /// SASL failures so far.
+    pub failures: u32,
+    /// A failure that waits for its time.
+    pub penalty: Option<SaslError>,
+    /// `from` of the header that was protected by TLS.
+    pub claimed: Option<BareJid>,
+}
+
+/// What only a stream between log-in and binding needs. Made by `core::login` alone.
+pub struct Authed {
+    /// Whose it is.
+    pub user: BareJid,
+    /// Failures to bind so far.
+    pub bind_failures: u32,
+}
+
+/// Why a stream is not read.
+#[derive(Debug, Default)]
+pub struct Hold {
+    /// It waits for an answer of the store.
+    pub parked: bool,
+    /// It has sent too much in too short a time, or has to wait after a failed log-in.
+    pub rate: bool,
+    /// Who it sends to does not take it fast enough.
+    pub output: bool,
+}
+
+impl Hold {
+    fn any(&self) -> bool {
+        self.parked || self.rate || self.output
+    }
+}
+
+/// Every stream, by slot of its connection.
+#[derive(Default)]
+pub struct Streams {
+    slots: Vec<Option<(u32, Box<Stream>)>>,
+    count: usize,
+}
+
+impl Streams {
+    /// A stream that is still there.
+    pub fn get(&self, conn: ConnId) -> Option<&Stream> {
+        let (generation, stream) = self.slots.get(conn.slot as usize)?.as_ref()?;
+        (*generation == conn.generation).then_some(&**stream)
+    }
+
+    /// A stream that is still there.
+    pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Stream> {
+        let (generation, stream) = self.slots.get_mut(conn.slot as usize)?.as_mut()?;
+        (*generation == conn.generation).then_some(&mut **stream)
+    }
+
+    /// Every stream.
+    pub fn conns(&self) -> Vec<ConnId> {
+        let conn = |(slot, entry): (usize, &Option<(u32, Box<Stream>)>)| {
+            entry.as_ref().map(|(generation, _)| ConnId { slot: slot as u32, generation: *generation })
+        };
+        self.slots.iter().enumerate().filter_map(conn).collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    fn insert(&mut self, conn: ConnId, stream: Stream) {
+        let index = conn.slot as usize;
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        self.count += usize::from(self.slots[index].is_none());
+        self.slots[index] = Some((conn.generation, Box::new(stream)));
+    }
+
+    fn remove(&mut self, conn: ConnId) {
+        if self.get(conn).is_some() {
+            self.slots[conn.slot as usize] = None;
+            self.count -= 1;
+        }
+    }
+}
+
+impl Core {
+    pub(super) fn on_opened(&mut self, now: Now, conn: ConnId, listener: ListenerKind, peer: IpAddr) {
+        let stream = Stream {
+            listener,
+            peer,
+            host: None,
+            secure: false,
+            phase: if listener == ListenerKind::Tls { Phase::Handshake } else { Phase::Login(Box::default()) },
+            hold: Hold::default(),
+            deadlines: Deadlines::default(),
+            lang: None,
+            framer: Framer::new(),
+            header_sent: false,
+            heard: now.mono,
+            pinged: false,
+            allowance: self.limits.session_burst as i64,
+            refilled: now.mono,
+        };
+        self.streams.insert(conn, stream);
+        self.counters.connections += 1;
+        self.set_deadline(conn, Due::Login, now.mono + self.limits.login_time);
+    }
+
+    pub(super) fn on_secured(&mut self, conn: ConnId, tls: TlsFacts) {
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        if let Phase::Handshake = stream.phase {
+            // All that was learnt before TLS is forgotten (RFC 6120 section 5.4.3.3), but for the host, which must not change.
+            stream.phase = Phase::Login(Box::new(Login { tls, ..Login::default() }));
+            stream.secure = true;
+            stream.restart();
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, now: Now, conn: ConnId, reason: CloseReason, out: &mut Outputs) {
+        self.end_session(now, conn, out);
+        if reason == CloseReason::Tls {
+            self.counters.tls_failures += 1;
+        }
+        self.release_senders(conn, out);
+        self.streams.remove(conn);
+    }
+
+    /// Hands complete stanzas of one stream to the router until the bytes run out or the session must wait.
+    pub(super) fn on_bytes(&mut self, now: Now, conn: ConnId, unread: &[u8], out: &mut Outputs) -> usize {
+        if let Some(stream) = self.streams.get_mut(conn) {
+            stream.heard = now.mono;
+            stream.pinged = false;
+        }
+        let mut consumed = 0;
+        loop {
+            let Some(stream) = self.streams.get_mut(conn) else { return unread.len() };
+            let limits = match stream.phase {
+                Phase::Handshake | Phase::Closing => return unread.len(),
+                Phase::Login(_) => &self.limits.xml_before_auth,
+                Phase::Authed(_) | Phase::Bound(_) => &self.limits.xml,
+            };
+            if stream.hold.any() {
+                return consumed;
+            }
+            match stream.framer.next(&unread[consumed..], limits) {
+                Ok(Next::Incomplete { skip }) => return consumed + skip,
+                Ok(Next::Header { used, header }) => {
+                    consumed += used;
+                    self.on_header(conn, &header, out);
+                }
+                Ok(Next::Stanza { used, frame }) => {
+                    consumed += used;
+                    self.spend(now, conn, used);
+                    self.on_frame(now, conn, &frame, out);
+                }
+                Ok(Next::Footer { .. }) => {
+                    self.close_stream(now, conn, None, out);
+                    return unread.len();
+                }
+                Err(error) => {
+                    self.fail_framing(now, conn, error, out);
+                    return unread.len();
+                }
+            }
+        }
+    }
+
+    fn fail_framing(&mut self, now: Now, conn: ConnId, error: XmlError, out: &mut Outputs) {
+        self.counters.stream_errors += 1;
+        self.close_stream(now, conn, Some(error.into()), out);
+    }
+
+    fn on_frame(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+        let Some(stream) = self.streams.get(conn) else { return };
+        match stream.phase {
+            Phase::Bound(account) => self.route(now, conn, account, frame, out),
+            Phase::Login(_) => self.on_login_frame(now, conn, frame, out),
+            Phase::Authed(_) => handlers::bind::on_frame(self, now, conn, frame, out),
+            Phase::Handshake | Phase::Closing => {}
+        }
+    }
+
+    /// Takes a stanza's bytes from the session's allowance; a session without any is not read until it has some again.
+    fn spend(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        if !self.limits.rates {
+            return;
+        }
+        let (rate, burst) = (self.limits.session_rate as i64, self.limits.session_burst as i64);
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        stream.allowance -= bytes as i64;
+        if stream.allowance >= 0 {
+            return;
+        }
+        let elapsed = now.mono.saturating_sub(stream.refilled).as_millis() as i64;
+        stream.allowance = (stream.allowance + elapsed * rate / 1000).min(burst);
+        stream.refilled = now.mono;
+        if stream.allowance < 0 {
+            stream.hold.rate = true;
+            let wait = Duration::from_millis((-stream.allowance * 1000 / rate.max(1)) as u64 + 1);
+            self.set_deadline(conn, Due::Rate, now.mono + wait);
+        }
+    }
+
+    fn on_header(&mut self, conn: ConnId, header: &Header<'_>, out: &mut Outputs) {
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        let known = stream.host;
+        if let Some(lang) = header.lang.as_deref().filter(|lang| lang.len() <= 64) {
+            let mut escaped = Vec::new();
+            escape_attr(lang, &mut escaped);
+            stream.lang = Some(String::from_utf8_lossy(&escaped).into());
+        }
+        let host = match self.host_of(header.to.as_deref()) {
+            Ok(host) => host,
+            Err(error) => return self.refuse_header(conn, header, error, out),
+        };
+        let checked = match known {
+            Some(known) if known != host => {
+                Err(StreamError::new("not-authorized", "The domain of a stream cannot change when it is restarted."))
+            }
+            _ => check_version(header).and_then(|()| self.claimed(header, host)),
+        };
+        if let Some(stream) = self.streams.get_mut(conn) {
+            stream.host = Some(host);
+        }
+        match checked {
+            Err(error) => self.refuse_header(conn, header, error, out),
+            Ok(claimed) => {
+                self.send_header(conn, claimed.as_ref(), true, out);
+                if let Some(Stream { phase: Phase::Login(login), secure: true, .. }) = self.streams.get_mut(conn) {
+                    login.claimed = claimed;
+                }
+                self.send_features(conn, out);
+            }
+        }
+    }
+
+    /// Which served domain a header's `to` names.
+    fn host_of(&self, to: Option<&str>) -> Result<usize, StreamError> {
+        let missing = StreamError::new("improper-addressing", "The stream header has no valid 'to'.");
+        let domain = jid::prepare_domain(to.ok_or(missing)?).map_err(|_| missing)?;
+        let unknown = StreamError::new("host-unknown", "This server does not serve that domain.");
+        self.hosts.iter().position(|host| host.name == *domain).ok_or(unknown)
+    }
+
+    /// Who a header's `from` says it is; not to be believed.
+    fn claimed(&self, header: &Header<'_>, host: usize) -> Result<Option<BareJid>, StreamError> {
+        let Some(from) = header.from.as_deref().and_then(|from| JidRef::parse(from).ok().map(|jid| jid.to_bare()))
+        else {
+            return Ok(None);
+        };
+        match from.domain() == self.hosts[host].name {
+            true => Ok(Some(from)),
+            false => Err(StreamError::new("invalid-from", "The domain in 'from' is not the one in 'to'.")),
+        }
+    }
+
+    fn refuse_header(&mut self, conn: ConnId, header: &Header<'_>, error: StreamError, out: &mut Outputs) {
+        self.send_header(conn, None, header.version.is_some(), out);
+        self.counters.stream_errors += 1;
+        self.write_end(conn, Some(error), out);
+    }
+
+    fn send_header(&mut self, conn: ConnId, to: Option<&BareJid>, version: bool, out: &mut Outputs) {
+        let id = self.ids.next_id();
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        stream.header_sent = true;
+        let host = stream.host.map_or("", |host| self.hosts[host].name.as_str());
+        out.wire.write(conn, |buf| {
+            buf.extend_from_slice(b"<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='");
+            buf.extend_from_slice(ns::STREAMS.as_bytes());
+            buf.extend_from_slice(b"' id='");
+            buf.extend_from_slice(id.as_bytes());
+            if !host.is_empty() {
+                buf.extend_from_slice(b"' from='");
+                escape_attr(host, buf);
+            }
+            if let Some(to) = to {
+                buf.extend_from_slice(b"' to='");
+                escape_attr(to.as_str(), buf);
+            }
+            if version {
+                buf.extend_from_slice(b"' version='1.0");
+            }
+            buf.extend_from_slice(b"' xml:lang='en'>");
+        });
+    }
+
+    fn send_features(&mut self, conn: ConnId, out: &mut Outputs) {
+        let offer = self.make_offer(conn);
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        let phase = match &mut stream.phase {
+            Phase::Login(login) => {
+                login.offer = offer;
+                StreamPhase::Login { secure: stream.secure, listener: stream.listener }
+            }
+            _ => StreamPhase::Authed,
+        };
+        let Some(stream) = self.streams.get(conn) else { return };
+        out.wire.write(conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("stream:features", ns::CLIENT);
+            if let Phase::Login(login) = &stream.phase {
+                self.write_login_features(stream, login, &mut w);
+            }
+            for handler in handlers::HANDLERS {
+                if let Some(write) = handler.stream_features {
+                    write(self, stream, phase, &mut w);
+                }
+            }
+        });
+    }
+
+    /// Ends a stream: the session with it, then our closing tag, behind an error if there is one.
+    pub(crate) fn close_stream(&mut self, now: Now, conn: ConnId, error: Option<StreamError>, out: &mut Outputs) {
+        self.end_session(now, conn, out);
+        let Some(stream) = self.streams.get(conn) else { return };
+        if !stream.header_sent {
+            self.send_header(conn, None, true, out);
+        }
+        self.write_end(conn, error, out);
+    }
+
+    fn write_end(&mut self, conn: ConnId, error: Option<StreamError>, out: &mut Outputs) {
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        if matches!(stream.phase, Phase::Closing) {
+            return;
+        }
+        let handshake = matches!(stream.phase, Phase::Handshake);
+        if let Some(error) = error {
+            log::debug!("stream from {} ends: {} ({})", stream.peer, error.condition, error.text);
+        }
+        stream.phase = Phase::Closing;
+        stream.hold = Hold::default();
+        if handshake {
+            // A failed handshake is no place for a closing tag (RFC 6120 section 5.4.3.2).
+            out.conns.push(ConnOrder::Abort(conn));
+            return;
+        }
+        out.wire.write(conn, |buf| {
+            if let Some(error) = error {
+                error.write(buf);
+            }
+            buf.extend_from_slice(b"</stream:stream>");
+        });
+        out.conns.push(ConnOrder::Close(conn));
+    }
+
+    pub(crate) fn set_deadline(&mut self, conn: ConnId, due: Due, at: Duration) {
+        if let Some(stream) = self.streams.get_mut(conn) {
+            self.timers.set(&mut stream.deadlines, conn, due, at);
+        }
+    }
+
+    pub(super) fn on_deadline(&mut self, now: Now, out: &mut Outputs) {
+        while let Some((at, conn, due)) = self.timers.pop(now.mono) {
+            let Some(stream) = self.streams.get_mut(conn) else { continue };
+            if stream.deadlines.at(due) != Some(at) {
+                continue;
+            }
+            stream.deadlines.clear(due);
+            match due {
+                Due::Login => self.on_login_time(now, conn, out),
+                Due::Rate => {
+                    stream.hold.rate = false;
+                    out.conns.push(ConnOrder::Resume(conn));
+                }
+                Due::Penalty => self.on_penalty_over(now, conn, out),
+                Due::Idle => self.on_idle(now, conn, out),
+            }
+        }
+    }
+
+    fn on_login_time(&mut self, now: Now, conn: ConnId, out: &mut Outputs) {
+        if let Some(Stream { phase: Phase::Login(_) | Phase::Handshake | Phase::Authed(_), .. }) =
+            self.streams.get(conn)
+        {
+            let error = StreamError::new("policy-violation", "It took too long to log in.");
+            self.close_stream(now, conn, Some(error), out);
+        }
+    }
+
+    /// Asks a silent peer whether it is there; drops it if it was asked already.
+    fn on_idle(&mut self, now: Now, conn: ConnId, out: &mut Outputs) {
+        let id = self.ids.next_id();
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        let Phase::Bound(account) = stream.phase else { return };
+        let silent_since = stream.heard;
+        if stream.pinged {
+            let error = StreamError::new("connection-timeout", "The client did not answer.");
+            return self.close_stream(now, conn, Some(error), out);
+        }
+        let due = silent_since + self.limits.idle_ping;
+        if due > now.mono {
+            return self.set_deadline(conn, Due::Idle, due);
+        }
+        stream.pinged = true;
+        let host = stream.host.map_or("", |host| self.hosts[host].name.as_str());
+        let to = self.accounts.get(account).resource(conn).map_or("", |resource| resource.jid.as_str());
+        out.wire.write(conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("iq", ns::CLIENT).attr("type", "get").attr("id", &id).attr("from", host).attr("to", to);
+            w.empty("ping", ns::PING);
+        });
+        self.set_deadline(conn, Due::Idle, now.mono + self.limits.ping_answer);
+    }
+
+    /// A sender waits until what it has filled is empty.
+    pub(crate) fn hold_sender(&mut self, sender: ConnId, receiver: ConnId, out: &mut Outputs) {
+        if let Some(stream) = self.streams.get_mut(sender)
+            && !stream.hold.output
+        {
+            stream.hold.output = true;
+            self.blocked.push((receiver, sender));
+            out.wire.watch(receiver);
+        }
+    }
+
+    /// A receiver has taken all, or is gone: those who wait for it go on.
+    pub(super) fn release_senders(&mut self, receiver: ConnId, out: &mut Outputs) {
+        let mut index = 0;
+        while index < self.blocked.len() {
+            let (blocked_by, sender) = self.blocked[index];
+            if blocked_by != receiver {
+                index += 1;
+                continue;
+            }
+            self.blocked.swap_remove(index);
+            if let Some(stream) = self.streams.get_mut(sender) {
+                stream.hold.output = false;
+                out.conns.push(ConnOrder::Resume(sender));
+            }
+        }
+    }
+}
+
+impl Stream {
+    /// A new header is expected; the old one is forgotten (RFC 6120 section 4.3.3).
+    pub(super) fn restart(&mut self) {
+        self.framer.restart();
+        self.header_sent = false;
+        self.lang = None;
+    }
+}
+
+/// Version 1.0 or later is spoken here (RFC 6120 section 4.7.5); without one it is 0.9.
+fn check_version(header: &Header<'_>) -> Result<(), StreamError> {
+    let major = header.version.as_deref().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    match major {
+        Some(1..) => Ok(()),
+        _ => Err(StreamError::new("unsupported-version", "This server speaks XMPP 1.0.")),
+    }
+}

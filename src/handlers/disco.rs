@@ -1,0 +1,216 @@
+//! XEP-0030: Service Discovery, with the server's own entity capabilities (XEP-0115) and contact addresses (XEP-0157).
+//!
+//! What is advertised is what the handlers' constants say. Of another account only who sees its presence learns anything;
+//! everybody else gets the answer for an account that does not exist (section 8).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+use super::prelude::*;
+use crate::core::stream::Stream;
+use crate::handlers::{HANDLERS, StreamPhase, presence};
+
+pub(super) const HANDLER: Handler = Handler {
+    name: "disco",
+    spec: "XEP-0030 2.5, XEP-0115 1.6, XEP-0157 1.1",
+    features: &[ns::DISCO_INFO, ns::DISCO_ITEMS, ns::CAPS],
+    account_features: &[ns::DISCO_INFO, ns::DISCO_ITEMS],
+    routes: &[
+        iq_get(Target::Host, ns::DISCO_INFO, "query", host_info),
+        iq_get(Target::Host, ns::DISCO_ITEMS, "query", host_items),
+        iq_get(Target::Account, ns::DISCO_INFO, "query", account_info),
+        iq_get(Target::Account, ns::DISCO_ITEMS, "query", account_items),
+        iq_get(Target::Peer, ns::DISCO_INFO, "query", peer_info),
+        iq_get(Target::Peer, ns::DISCO_ITEMS, "query", peer_items),
+    ],
+    stream_features: Some(advertise),
+};
+
+/// What entity capabilities are named after.
+const CAPS_NODE: &str = "https://whinchat.example/caps";
+const IDENTITY_NAME: &str = "Whinchat";
+
+fn advertise(core: &Core, stream: &Stream, _: StreamPhase, w: &mut Writer<'_>) {
+    if let Some(host) = stream.host {
+        let ver = &core.hosts[host].caps;
+        w.open("c", ns::CAPS).attr("hash", "sha-1").attr("node", CAPS_NODE).attr("ver", ver).close();
+    }
+}
+
+/// The host's features, sorted and each once.
+fn host_features(registration_open: bool) -> Vec<&'static str> {
+    let mut features: Vec<&str> = HANDLERS.iter().flat_map(|handler| handler.features).copied().collect();
+    if registration_open {
+        features.push(ns::REGISTER);
+    }
+    features.sort_unstable();
+    features.dedup();
+    features
+}
+
+/// Contact addresses by field, sorted (XEP-0157 section 3).
+fn contact_fields(contacts: &[(String, String)]) -> Vec<(String, Vec<&str>)> {
+    let mut fields: Vec<(String, Vec<&str>)> = Vec::new();
+    for (kind, uri) in contacts {
+        let name = format!("{kind}-addresses");
+        match fields.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, uris)) => uris.push(uri),
+            None => fields.push((name, vec![uri])),
+        }
+    }
+    for (_, uris) in &mut fields {
+        uris.sort_unstable();
+    }
+    fields.sort_unstable();
+    fields
+}
+
+/// XEP-0115 section 5.1 over what [`host_info`] answers.
+pub(crate) fn caps_ver(contacts: &[(String, String)], registration_open: bool) -> String {
+    let mut text = format!("server/im//{IDENTITY_NAME}<");
+    for feature in host_features(registration_open) {
+        text.push_str(feature);
+        text.push('<');
+    }
+    let fields = contact_fields(contacts);
+    if !fields.is_empty() {
+        text.push_str(ns::SERVER_INFO);
+        text.push('<');
+        for (name, uris) in fields {
+            text.push_str(&name);
+            text.push('<');
+            for uri in uris {
+                text.push_str(uri);
+                text.push('<');
+            }
+        }
+    }
+    STANDARD.encode(Sha1::digest(text.as_bytes()))
+}
+
+fn host_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    let Cx { core, out, conn, .. } = cx;
+    let host = core.hosts.iter().find(|host| host.name == iq.addressee.as_str()).ok_or(StanzaError::ITEM_NOT_FOUND)?;
+    let node = iq.payload.attr("node");
+    if node.is_some_and(|node| node.strip_prefix(CAPS_NODE).and_then(|rest| rest.strip_prefix('#')) != Some(&host.caps)) {
+        return Err(StanzaError::ITEM_NOT_FOUND);
+    }
+    out.reply(*conn, iq, |w| {
+        w.open("query", ns::DISCO_INFO).attr_opt("node", node);
+        w.open("identity", ns::DISCO_INFO).attr("category", "server").attr("type", "im").attr("name", IDENTITY_NAME);
+        w.close();
+        for feature in host_features(host.registration_open) {
+            w.open("feature", ns::DISCO_INFO).attr("var", feature).close();
+        }
+        let fields = contact_fields(&host.contacts);
+        if !fields.is_empty() {
+            write_contacts(w, &fields);
+        }
+    });
+    Ok(Done)
+}
+
+fn write_contacts(w: &mut Writer<'_>, fields: &[(String, Vec<&str>)]) {
+    w.open("x", ns::DATA_FORMS).attr("type", "result");
+    w.open("field", ns::DATA_FORMS).attr("var", "FORM_TYPE").attr("type", "hidden");
+    w.text_element("value", ns::SERVER_INFO).close();
+    for (name, uris) in fields {
+        w.open("field", ns::DATA_FORMS).attr("var", name).attr("type", "list-multi");
+        for uri in uris {
+            w.text_element("value", uri);
+        }
+        w.close();
+    }
+    w.close();
+}
+
+/// No service stands beside the host yet.
+fn host_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    if iq.payload.attr("node").is_some() {
+        return Err(StanzaError::ITEM_NOT_FOUND);
+    }
+    cx.out.reply(cx.conn, iq, |w| {
+        w.empty("query", ns::DISCO_ITEMS);
+    });
+    Ok(Done)
+}
+
+fn account_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    if iq.payload.attr("node").is_some() {
+        return Err(StanzaError::ITEM_NOT_FOUND);
+    }
+    cx.out.reply(cx.conn, iq, write_account_info);
+    Ok(Done)
+}
+
+fn write_account_info(w: &mut Writer<'_>) {
+    w.open("query", ns::DISCO_INFO);
+    w.open("identity", ns::DISCO_INFO).attr("category", "account").attr("type", "registered").close();
+    let mut features: Vec<&str> = HANDLERS.iter().flat_map(|handler| handler.account_features).copied().collect();
+    features.sort_unstable();
+    features.dedup();
+    for feature in features {
+        w.open("feature", ns::DISCO_INFO).attr("var", feature).close();
+    }
+}
+
+/// The account's own available resources.
+fn account_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    if iq.payload.attr("node").is_some() {
+        return Err(StanzaError::ITEM_NOT_FOUND);
+    }
+    write_items(cx, iq, iq.addressee.as_str());
+    Ok(Done)
+}
+
+fn write_items(cx: &mut Cx<'_>, iq: &Iq<'_>, jid: &str) {
+    let Cx { core, out, conn, .. } = cx;
+    let resources = core.accounts.find(jid).map(|account| account.resources.as_slice()).unwrap_or_default();
+    out.reply(*conn, iq, |w| {
+        w.open("query", ns::DISCO_ITEMS);
+        for resource in resources.iter().filter(|resource| resource.per.presence.is_available()) {
+            w.open("item", ns::DISCO_ITEMS).attr("jid", resource.jid.as_str()).close();
+        }
+    });
+}
+
+fn peer_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    if iq.payload.attr("node").is_some() || !sees(cx, iq) {
+        return Err(StanzaError::SERVICE_UNAVAILABLE);
+    }
+    cx.out.reply(cx.conn, iq, write_account_info);
+    Ok(Done)
+}
+
+fn peer_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    if iq.payload.attr("node").is_some() || !sees(cx, iq) {
+        // Section 8: the same as for an account without items.
+        cx.out.reply(cx.conn, iq, |w| {
+            w.empty("query", ns::DISCO_ITEMS);
+        });
+        return Ok(Done);
+    }
+    write_items(cx, iq, iq.addressee.as_str());
+    Ok(Done)
+}
+
+/// Both halves of a local subscription change together, so the asker's own roster tells.
+fn sees(cx: &Cx<'_>, iq: &Iq<'_>) -> bool {
+    presence::is_subscribed(cx.account(), iq.addressee.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caps_change_with_what_they_stand_for() {
+        let plain = caps_ver(&[], false);
+        let contacts = [("abuse".to_owned(), "mailto:a@example.org".to_owned())];
+        assert_eq!(plain, caps_ver(&[], false));
+        assert_ne!(plain, caps_ver(&[], true));
+        assert_ne!(plain, caps_ver(&contacts, false));
+        assert_eq!(STANDARD.decode(&plain).map(|hash| hash.len()), Ok(20));
+    }
+}

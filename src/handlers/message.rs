@@ -1,0 +1,180 @@
+//! RFC 6121 section 8.5: where a message goes, by its type and by the state of whom it is for.
+//!
+//! | addressed to | normal, chat | groupchat | headline | error |
+//! |---|---|---|---|---|
+//! | a connected resource | it | it | it | it |
+//! | the account, or a resource that is not there | all resources with a priority of 0 or more | error | the same, for the bare JID only | nobody |
+//! | an account without such a resource | offline storage | error | nobody | nobody |
+//! | no such account | error | error | error | nobody |
+//!
+//! An error for a missing account and silence for a missing resource tell a local user which accounts exist; so does any message
+//! that is answered. A mistyped address that is noticed is worth more on a server whose users know each other (PROTOCOL RT-20).
+
+use super::prelude::*;
+use super::offline;
+use crate::core::effects::Delivered;
+use crate::core::router::{Addressee, NO_FEDERATION};
+use crate::core::session::{Account, AccountId};
+use crate::jid::JidRef;
+use crate::xml::{Frame, attribute_value};
+
+pub(super) const HANDLER: Handler = Handler { name: "message", spec: "RFC 6121 sections 5 and 8.5", ..Handler::EMPTY };
+
+/// Receivers of one message that are found without the heap.
+const RECEIVERS: usize = 8;
+
+/// A message's type; an unknown one counts as normal (section 5.2.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MessageType {
+    Normal,
+    Chat,
+    Groupchat,
+    Headline,
+    Error,
+}
+
+impl MessageType {
+    fn of(frame: &Frame<'_>) -> MessageType {
+        match frame.type_ {
+            Some("chat") => MessageType::Chat,
+            Some("groupchat") => MessageType::Groupchat,
+            Some("headline") => MessageType::Headline,
+            Some("error") => MessageType::Error,
+            _ => MessageType::Normal,
+        }
+    }
+}
+
+/// What the table says.
+enum Way {
+    /// To these connections; the array is filled from the front.
+    Resources([Option<ConnId>; RECEIVERS], Vec<ConnId>),
+    /// Into offline storage, if it is worth it.
+    Offline,
+    /// Back to the sender.
+    Error(StanzaError),
+    /// Nowhere.
+    Silence,
+}
+
+/// A message of a bound session.
+pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId, frame: &Frame<'_>, out: &mut Outputs) {
+    let kind = MessageType::of(frame);
+    let to = frame.to.map(attribute_value);
+    let own;
+    let to = match to.as_deref().map(JidRef::parse) {
+        Some(Ok(to)) => to,
+        Some(Err(_)) if kind == MessageType::Error => return,
+        Some(Err(_)) => {
+            let host = core.host_name(conn).to_owned();
+            return out.bounce(conn, "message", frame.id, Some(&host), StanzaError::JID_MALFORMED);
+        }
+        // Without an address it is for the sender's own account (RFC 6120 section 10.3.1).
+        None => {
+            own = core.accounts.get(account).jid.clone();
+            match JidRef::parse(own.as_str()) {
+                Ok(to) => to,
+                Err(_) => return,
+            }
+        }
+    };
+    match way(core, kind, &to) {
+        Way::Resources(first, more) => {
+            for receiver in first.into_iter().flatten().chain(more) {
+                core.forward(conn, account, frame, receiver, out);
+            }
+            observe(core, conn, account, frame, &to, out);
+        }
+        Way::Offline => {
+            offline::keep(core, now, conn, account, frame, &to, out);
+            observe(core, conn, account, frame, &to, out);
+        }
+        Way::Error(error) if kind != MessageType::Error => out.bounce(conn, "message", frame.id, frame.to, error),
+        Way::Error(_) | Way::Silence => {}
+    }
+}
+
+fn way(core: &Core, kind: MessageType, to: &JidRef<'_>) -> Way {
+    match core.addressee(to.clone()) {
+        Addressee::Remote => Way::Error(NO_FEDERATION),
+        Addressee::Host(_) => Way::Error(StanzaError::SERVICE_UNAVAILABLE),
+        Addressee::Full(to) => match core.accounts.find(to.bare()) {
+            Some(account) => to_resource(account, kind, to.resource().unwrap_or_default()),
+            None => to_nobody(kind),
+        },
+        Addressee::Bare(to) => match core.accounts.find(to.bare()) {
+            Some(account) => to_account(account, kind),
+            None => to_nobody(kind),
+        },
+    }
+}
+
+fn to_resource(account: &Account, kind: MessageType, name: &str) -> Way {
+    match account.resource_named(name) {
+        // What waits in offline storage comes first, or the order of one sender's messages would break.
+        Some(_) if account.per.offline.is_draining() && matches!(kind, MessageType::Normal | MessageType::Chat) => Way::Offline,
+        Some(resource) => Way::Resources([Some(resource.conn), None, None, None, None, None, None, None], Vec::new()),
+        None => match kind {
+            MessageType::Normal | MessageType::Chat => to_account(account, kind),
+            MessageType::Groupchat => Way::Error(StanzaError::SERVICE_UNAVAILABLE),
+            MessageType::Headline | MessageType::Error => Way::Silence,
+        },
+    }
+}
+
+fn to_account(account: &Account, kind: MessageType) -> Way {
+    match kind {
+        MessageType::Groupchat => return Way::Error(StanzaError::SERVICE_UNAVAILABLE),
+        MessageType::Error => return Way::Silence,
+        MessageType::Normal | MessageType::Chat if account.per.offline.is_draining() => return Way::Offline,
+        MessageType::Normal | MessageType::Chat | MessageType::Headline => {}
+    }
+    let mut first = [None; RECEIVERS];
+    let mut places = first.iter_mut();
+    let mut more = Vec::new();
+    for resource in account.resources.iter().filter(|resource| resource.per.presence.takes_messages()) {
+        match places.next() {
+            Some(place) => *place = Some(resource.conn),
+            None => more.push(resource.conn),
+        }
+    }
+    match (first[0], kind) {
+        (Some(_), _) => Way::Resources(first, more),
+        (None, MessageType::Headline) => Way::Silence,
+        (None, _) => Way::Offline,
+    }
+}
+
+/// An account that is not in use, or does not exist: the store will tell which.
+fn to_nobody(kind: MessageType) -> Way {
+    match kind {
+        MessageType::Normal | MessageType::Chat => Way::Offline,
+        MessageType::Groupchat => Way::Error(StanzaError::SERVICE_UNAVAILABLE),
+        MessageType::Headline | MessageType::Error => Way::Silence,
+    }
+}
+
+/// Shows a message to the embedding program, if it wants to see them.
+fn observe(core: &Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, to: &JidRef<'_>, out: &mut Outputs) {
+    if !core.observed {
+        return;
+    }
+    let Some(resource) = core.accounts.get(account).resource(conn) else { return };
+    let mut stanza = Vec::with_capacity(frame.xml.len() + 64);
+    frame.splice_into(&resource.from, core.streams.get(conn).and_then(|stream| stream.lang.as_deref()), &mut stanza);
+    out.delivered.push(Delivered { from: resource.jid.as_str().to_owned(), to: to.as_str().to_owned(), stanza });
+}
+
+/// A chat message of the embedding program, whole and valid, to an account of ours.
+pub(crate) fn deliver_own(core: &mut Core, now: Now, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
+    match way(core, MessageType::Chat, to) {
+        Way::Resources(first, more) => {
+            for receiver in first.into_iter().flatten().chain(more) {
+                out.wire.write(receiver, |buf| buf.extend_from_slice(stanza));
+                core.press(receiver, receiver, out);
+            }
+        }
+        Way::Offline => offline::keep_own(core, now, to, stanza, out),
+        Way::Error(_) | Way::Silence => {}
+    }
+}

@@ -1,0 +1,209 @@
+//! One file per feature, one word per feature in [`handlers!`].
+//!
+//! A handler file exports a single constant, `HANDLER`. The router, disco, stream features, `whinchat features` and the table of
+//! specifications in the documentation are all derived from these constants, so a feature is never half registered. The test
+//! script of a feature has its name: `ping.rs`, `tests/scripts/ping.xmpp`.
+//!
+//! Handlers see [`Cx`], never a socket, the store or another handler's state. What two handlers share lives in `core`; they
+//! call each other only through named functions of the owner (`roster::push`).
+
+use crate::core::Core;
+use crate::core::effects::{AccountRecord, ListenerKind};
+use crate::core::error::StanzaError;
+pub(crate) use crate::core::router::{Cx, Iq};
+use crate::core::stream::Stream;
+use crate::xml::Writer;
+
+mod prelude {
+    pub(super) use super::Outcome::Done;
+    pub(super) use super::{Cx, Handled, Handler, Iq, Target, iq_get, iq_set};
+    pub(super) use crate::core::effects::{ConnId, DocumentKey, StoreReply, StoreRequest, Stored};
+    pub(super) use crate::core::error::StanzaError;
+    pub(super) use crate::core::router::ParkedIq;
+    pub(super) use crate::core::{Core, Now, Outputs};
+    pub(super) use crate::xml::{Element, Writer, ns};
+}
+
+/// Declares the features. A name in parentheses is the state that the feature keeps per bound resource; the macro collects these
+/// into [`PerResource`], one field per feature, whose insides only that feature's file can see.
+macro_rules! handlers {
+    ($($name:ident $(($state:ident))?),* $(,)?) => {
+        $(pub(crate) mod $name;)*
+
+        /// Every feature, in the order of the list.
+        pub const HANDLERS: &[&Handler] = &[$(&$name::HANDLER),*];
+
+        /// What features keep for a bound resource.
+        #[derive(Default)]
+        pub struct PerResource {
+            $($(pub(crate) $name: $name::$state,)?)*
+        }
+    };
+}
+
+handlers! {
+    bind, disco, last, message, offline, ping, presence(State), private, register, roster(State), time, vcard, version,
+}
+
+/// What features keep for an account in use.
+#[derive(Default)]
+pub struct PerAccount {
+    pub(crate) offline: offline::Queue,
+}
+
+impl PerAccount {
+    /// For an account that comes into use.
+    pub(crate) fn activated(record: &AccountRecord) -> PerAccount {
+        PerAccount { offline: offline::Queue::new(record.offline) }
+    }
+}
+
+/// What features keep for the whole server.
+#[derive(Default)]
+pub(crate) struct Shared {
+    pub(crate) offline: offline::InFlight,
+    pub(crate) register: register::Recent,
+}
+
+/// A feature.
+pub struct Handler {
+    /// Its file's name.
+    pub name: &'static str,
+    /// Document and the version implemented; printed by `whinchat features`.
+    pub spec: &'static str,
+    /// Advertised by disco for the host.
+    pub features: &'static [&'static str],
+    /// Advertised by disco for an account.
+    pub account_features: &'static [&'static str],
+    /// The requests it answers.
+    pub routes: &'static [Route],
+    /// Written into `<stream:features/>` of a stream in the given phase.
+    pub(crate) stream_features: Option<fn(&Core, &Stream, StreamPhase, &mut Writer<'_>)>,
+}
+
+impl Handler {
+    /// A feature that does nothing.
+    pub const EMPTY: Handler =
+        Handler { name: "", spec: "", features: &[], account_features: &[], routes: &[], stream_features: None };
+}
+
+/// How far a stream is, for its features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamPhase {
+    /// Before log-in.
+    Login {
+        /// Under TLS.
+        secure: bool,
+        /// Where it came in.
+        listener: ListenerKind,
+    },
+    /// After log-in, before binding.
+    Authed,
+}
+
+/// `get` or `set`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestKind {
+    /// Reads.
+    Get,
+    /// Changes.
+    Set,
+}
+
+/// Whose behalf a request addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A served domain.
+    Host,
+    /// The sender's own account: no `to`, or its own bare JID.
+    Account,
+    /// Another local account's bare JID, whether it exists or not.
+    Peer,
+}
+
+/// Which requests a function answers. The router has checked the envelope (type, id, exactly one child, valid addresses) and the
+/// session's phase before it calls.
+pub struct Route {
+    /// Type.
+    pub kind: RequestKind,
+    /// Addressee.
+    pub target: Target,
+    /// Namespace of the payload.
+    pub ns: &'static str,
+    /// Local name of the payload.
+    pub name: &'static str,
+    /// What answers.
+    pub(crate) run: fn(&mut Cx<'_>, &Iq<'_>) -> Handled,
+}
+
+/// `Err` becomes the error reply, in one place. `Parked` can only be had from `cx.ask`.
+pub(crate) type Handled = Result<Outcome, StanzaError>;
+
+/// How a request ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was answered.
+    Done,
+    /// It waits for the store.
+    Parked,
+}
+
+const fn iq_get(
+    target: Target,
+    ns: &'static str,
+    name: &'static str,
+    run: fn(&mut Cx<'_>, &Iq<'_>) -> Handled,
+) -> Route {
+    Route { kind: RequestKind::Get, target, ns, name, run }
+}
+
+const fn iq_set(
+    target: Target,
+    ns: &'static str,
+    name: &'static str,
+    run: fn(&mut Cx<'_>, &Iq<'_>) -> Handled,
+) -> Route {
+    Route { kind: RequestKind::Set, target, ns, name, run }
+}
+
+/// What answers a request.
+pub(crate) fn find(
+    kind: RequestKind,
+    target: Target,
+    ns: &str,
+    name: &str,
+) -> Option<fn(&mut Cx<'_>, &Iq<'_>) -> Handled> {
+    let wanted = |route: &&Route| route.kind == kind && route.target == target && route.ns == ns && route.name == name;
+    HANDLERS.iter().flat_map(|handler| handler.routes).find(wanted).map(|route| route.run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_handlers_claim_one_request() {
+        let mut seen = std::collections::HashMap::new();
+        for handler in HANDLERS {
+            for route in handler.routes {
+                let key = (route.kind, route.target, route.ns, route.name);
+                let other = seen.insert(key, handler.name);
+                assert_eq!(other, None, "{} and {other:?} both answer {key:?}", handler.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_handler_has_a_script() {
+        for handler in HANDLERS {
+            let script = format!("{}/tests/scripts/{}.xmpp", env!("CARGO_MANIFEST_DIR"), handler.name);
+            assert!(std::path::Path::new(&script).exists(), "write {script}");
+        }
+    }
+
+    #[test]
+    fn what_features_keep_per_resource_is_small() {
+        let bytes = size_of::<PerResource>();
+        assert!(bytes <= 96, "PerResource has {bytes} bytes");
+    }
+}

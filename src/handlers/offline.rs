@@ -1,0 +1,288 @@
+//! XEP-0160: offline messages, stamped by XEP-0203.
+//!
+//! A message for an account without a resource that takes it goes into the store as it is, without the account being read: the
+//! store checks in the same transaction that the account exists and has room. Its sender is not parked; a refusal comes back as
+//! an error.
+//!
+//! # Delivery
+//!
+//! The first resource that takes messages gets what waits, page by page. A page is deleted when the operating system has taken
+//! its bytes, so a crash in between can deliver twice and never not at all. While pages are on their way the account is
+//! *draining*: whatever else arrives goes through the store too, behind them, so that messages of one sender stay in order.
+
+use hashbrown::HashMap;
+
+use super::prelude::*;
+use crate::core::UtcTime;
+use crate::core::parked::{BounceHead, Waiting};
+use crate::core::effects::StoreError;
+use crate::core::session::AccountId;
+use crate::jid::{BareJid, JidRef};
+use crate::xml::{Frame, Tree};
+
+pub(super) const HANDLER: Handler =
+    Handler { name: "offline", spec: "XEP-0160 1.0.1, XEP-0203 2.0", features: &["msgoffline"], ..Handler::EMPTY };
+
+/// Bytes of stored messages read and written at once.
+const PAGE_BYTES: usize = 64 * 1024;
+
+/// Per account in use: where its stored messages are.
+#[derive(Default)]
+pub(crate) struct Queue {
+    /// There may be some in the store.
+    stored: bool,
+    draining: Option<Drain>,
+}
+
+struct Drain {
+    /// To which resource.
+    conn: ConnId,
+    /// Up to which message it has got them.
+    delivered_to: u64,
+    step: Step,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The store reads a page.
+    Reading,
+    /// A page is on its way to the client.
+    Flushing,
+    /// The store was empty, but messages are on their way into it.
+    Awaiting,
+}
+
+impl Queue {
+    pub(super) fn new(stored: bool) -> Queue {
+        Queue { stored, draining: None }
+    }
+
+    /// Whether stored messages are being delivered.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+}
+
+/// Messages on their way into the store, by account.
+#[derive(Default)]
+pub(crate) struct InFlight(HashMap<BareJid, u32>);
+
+impl InFlight {
+    /// Whether any is on its way for this account.
+    pub(super) fn any(&self, user: &BareJid) -> bool {
+        self.0.contains_key(user)
+    }
+}
+
+/// Keeps a message for its account, if it is one that is kept.
+pub(super) fn keep(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    account: AccountId,
+    frame: &Frame<'_>,
+    to: &JidRef<'_>,
+    out: &mut Outputs,
+) {
+    if !is_kept(frame) {
+        return;
+    }
+    if !core.store_has_room() {
+        let error = StanzaError::RESOURCE_CONSTRAINT.text("The server is busy.");
+        return out.bounce(conn, "message", frame.id, frame.to, error);
+    }
+    let sender = core.accounts.get(account);
+    let from = sender.resource(conn).map_or("", |resource| &*resource.from);
+    let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
+    let mut stanza = Vec::with_capacity(frame.xml.len() + 192);
+    frame.splice_into(from, lang, &mut stanza);
+    stamp(&mut stanza, to.domain(), now.utc);
+    let own = sender.jid.as_str();
+    let head = Box::new(BounceHead { id: frame.id.map(Into::into), to: frame.to.unwrap_or(own).into() });
+    put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender: conn, head }, out);
+}
+
+/// Keeps a message of the embedding program.
+pub(super) fn keep_own(core: &mut Core, now: Now, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
+    let mut stanza = stanza.to_vec();
+    stamp(&mut stanza, to.domain(), now.utc);
+    let nobody = ConnId { slot: u32::MAX, generation: u32::MAX };
+    let head = Box::new(BounceHead { id: None, to: to.as_str().into() });
+    put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender: nobody, head }, out);
+}
+
+fn put(core: &mut Core, user: BareJid, stanza: Vec<u8>, waiting: Waiting, out: &mut Outputs) {
+    *core.shared.offline.0.entry(user.clone()).or_insert(0) += 1;
+    if let Some(account) = core.accounts.find_mut(user.as_str()) {
+        account.per.offline.stored = true;
+    }
+    core.counters.stored_offline += 1;
+    core.ask(StoreRequest::OfflinePut { user, stanza }, waiting, out);
+}
+
+/// Adds the time of receipt before the end tag (XEP-0203).
+fn stamp(stanza: &mut Vec<u8>, domain: &str, at: UtcTime) {
+    const END: &[u8] = b"</message>";
+    if stanza.ends_with(b"/>") && !stanza.ends_with(END) {
+        stanza.truncate(stanza.len() - 2);
+        stanza.push(b'>');
+    } else if let Some(end) = memchr::memrchr(b'<', stanza) {
+        stanza.truncate(end);
+    }
+    let mut w = Writer::new(stanza);
+    w.open("delay", ns::DELAY).attr("from", domain).attr("stamp", at).close();
+    drop(w);
+    stanza.extend_from_slice(END);
+}
+
+/// What is worth keeping: a body, or what a hint or another document wants kept; not what only says that somebody types
+/// (XEP-0160 section 3, XEP-0334).
+fn is_kept(frame: &Frame<'_>) -> bool {
+    if frame.children == 0 {
+        return false;
+    }
+    let tree = Tree::of(frame);
+    let mut kept = false;
+    for child in tree.root().children() {
+        match (child.name(), child.ns()) {
+            ("no-store" | "no-permanent-store", ns::HINTS) => return false,
+            ("thread", ns::CLIENT) | (_, ns::CHAT_STATES | ns::HINTS | ns::DELAY) if child.name() != "store" => {}
+            _ => kept = true,
+        }
+    }
+    kept
+}
+
+/// A message is durable, or was refused.
+pub(crate) fn on_put(
+    core: &mut Core,
+    user: &BareJid,
+    sender: ConnId,
+    head: &BounceHead,
+    reply: Result<(), StoreError>,
+    out: &mut Outputs,
+) {
+    let in_flight = &mut core.shared.offline.0;
+    if let Some(count) = in_flight.get_mut(user) {
+        *count -= 1;
+        if *count == 0 {
+            in_flight.remove(user);
+            go_on(core, user, out);
+        }
+    }
+    if let Err(error) = reply {
+        let error = match error {
+            StoreError::Full => StanzaError::SERVICE_UNAVAILABLE.text("The receiver's mailbox is full."),
+            error => error.into(),
+        };
+        out.bounce(sender, "message", head.id.as_deref(), Some(&head.to), error);
+    }
+}
+
+/// Nothing is on its way into the store any more: a drain that waited for that reads on.
+fn go_on(core: &mut Core, user: &BareJid, out: &mut Outputs) {
+    let Some(account) = core.accounts.find_mut(user.as_str()) else { return };
+    if let Some(drain) = &mut account.per.offline.draining
+        && drain.step == Step::Awaiting
+    {
+        read(core, user, out);
+    }
+}
+
+/// A resource takes messages from now on.
+pub(super) fn start(core: &mut Core, user: &BareJid, conn: ConnId, out: &mut Outputs) {
+    let Some(account) = core.accounts.find_mut(user.as_str()) else { return };
+    let queue = &mut account.per.offline;
+    if queue.stored && queue.draining.is_none() {
+        queue.draining = Some(Drain { conn, delivered_to: 0, step: Step::Reading });
+        read(core, user, out);
+    }
+}
+
+fn read(core: &mut Core, user: &BareJid, out: &mut Outputs) {
+    let Some(account) = core.accounts.find_mut(user.as_str()) else { return };
+    let Some(drain) = &mut account.per.offline.draining else { return };
+    drain.step = Step::Reading;
+    let (delete_to, after) = (drain.delivered_to, drain.delivered_to);
+    let request = StoreRequest::OfflinePage { user: user.clone(), delete_to, after, bytes_max: PAGE_BYTES };
+    core.ask(request, Waiting::Page(user.clone()), out);
+}
+
+/// The next stored messages, or none.
+pub(crate) fn on_page(core: &mut Core, user: &BareJid, reply: StoreReply, out: &mut Outputs) {
+    let in_flight = core.shared.offline.any(user);
+    let Some(account) = core.accounts.find_mut(user.as_str()) else { return };
+    let Some(drain) = &mut account.per.offline.draining else { return };
+    if drain.step != Step::Reading {
+        return;
+    }
+    let mut page = match reply {
+        Ok(Stored::Offline(page)) => page,
+        // What is stored stays there for the next time; live messages go on.
+        Ok(_) | Err(_) => {
+            account.per.offline.draining = None;
+            return;
+        }
+    };
+    // An answer that a resource had asked for which has left since repeats what its successor has got.
+    let stale = page.last().is_some_and(|(last, _)| *last <= drain.delivered_to);
+    page.retain(|(number, _)| *number > drain.delivered_to);
+    match page.last() {
+        None if stale => {}
+        Some((last, _)) => {
+            drain.delivered_to = *last;
+            drain.step = Step::Flushing;
+            let conn = drain.conn;
+            out.wire.write(conn, |buf| page.iter().for_each(|(_, stanza)| buf.extend_from_slice(stanza)));
+            out.wire.watch(conn);
+            core.counters.delivered += page.len() as u64;
+        }
+        None if in_flight => drain.step = Step::Awaiting,
+        None => {
+            account.per.offline = Queue::default();
+        }
+    }
+}
+
+/// A page has left: it is deleted, and the next one read.
+pub(crate) fn on_flushed(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+    let Some(id) = core.account_id(conn) else { return };
+    let account = core.accounts.get(id);
+    let flushed =
+        account.per.offline.draining.as_ref().is_some_and(|drain| drain.conn == conn && drain.step == Step::Flushing);
+    if flushed {
+        let user = account.jid.clone();
+        read(core, &user, out);
+    }
+}
+
+/// A resource no longer takes messages: what it was being given goes to another, or waits.
+pub(super) fn on_gone(core: &mut Core, user: &BareJid, conn: ConnId, out: &mut Outputs) {
+    let Some(account) = core.accounts.find_mut(user.as_str()) else { return };
+    if account.per.offline.draining.as_ref().is_none_or(|drain| drain.conn != conn) {
+        return;
+    }
+    account.per.offline.draining = None;
+    let next = account.resources.iter().find(|resource| resource.conn != conn && resource.per.presence.takes_messages());
+    if let Some(next) = next.map(|resource| resource.conn) {
+        start(core, user, next, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stamps_go_before_the_end() {
+        let check = |stanza: &str, expected: &str| {
+            let mut buf = stanza.as_bytes().to_vec();
+            stamp(&mut buf, "x.test", UtcTime(0));
+            assert_eq!(String::from_utf8_lossy(&buf), expected);
+        };
+        let delay = "<delay xmlns='urn:xmpp:delay' from='x.test' stamp='1970-01-01T00:00:00Z'/>";
+        check("<message><body>a</body></message>", &format!("<message><body>a</body>{delay}</message>"));
+        check("<message><body/></message >", &format!("<message><body/>{delay}</message>"));
+        check("<message id='1'/>", &format!("<message id='1'>{delay}</message>"));
+    }
+}

@@ -1,0 +1,574 @@
+//! RFC 6121 sections 3 and 4: presence and subscriptions.
+//!
+//! The last presence of each available resource is kept in the form in which it is sent; a broadcast copies it and only puts the
+//! receiver's `to` in. Subscriptions of local pairs change on both sides in one transaction of the store (`State` in
+//! `core::roster` is the table); what the sides are then told is settled here, in the order that section 3 asks for.
+//!
+//! A local contact's presence is read directly where the standard speaks of probes between servers. Who is not subscribed gets
+//! silence for a probe, as does who probes an account that does not exist (section 4.3.2 allows it).
+
+use super::prelude::*;
+use super::{offline, roster};
+use crate::core::effects::Half;
+use crate::core::parked::Waiting;
+use crate::core::roster::Event;
+use crate::core::router::{Addressee, NO_FEDERATION};
+use crate::core::session::{Account, AccountId, Resource};
+use crate::core::stream::Phase;
+use crate::jid::{BareJid, Jid, JidRef};
+use crate::xml::writer::escape_attr;
+use crate::xml::{Frame, Tree, attribute_value};
+
+pub(super) const HANDLER: Handler =
+    Handler { name: "presence", spec: "RFC 6121 sections 3 and 4", ..Handler::EMPTY };
+
+/// Every kept presence begins so; the receiver's `to` goes behind it.
+const HEAD: &[u8] = b"<presence";
+
+/// Per bound resource.
+#[derive(Default)]
+pub(crate) struct State {
+    available: Option<Available>,
+    /// Who got presence directly and must be told of the end (section 4.6).
+    directed: Vec<Jid>,
+}
+
+/// The last presence of an available resource.
+struct Available {
+    priority: i8,
+    /// Without `to`, from the full JID.
+    xml: Box<[u8]>,
+}
+
+impl State {
+    /// Whether initial presence was sent and not taken back.
+    pub(crate) fn is_available(&self) -> bool {
+        self.available.is_some()
+    }
+
+    /// Available for messages to the bare JID.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.available.as_ref().is_some_and(|available| available.priority >= 0)
+    }
+}
+
+/// Whether any resource of the account is available.
+pub(super) fn is_available(account: &Account) -> bool {
+    account.resources.iter().any(|resource| resource.per.presence.is_available())
+}
+
+/// Whether the account sees the presence of `contact`.
+pub(super) fn is_subscribed(account: &Account, contact: &str) -> bool {
+    account.roster.items.get(contact).is_some_and(|item| item.subscription.to())
+}
+
+/// A presence stanza of a bound session.
+pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId, frame: &Frame<'_>, out: &mut Outputs) {
+    let to = frame.to.map(attribute_value);
+    let to = match to.as_deref().map(JidRef::parse) {
+        None => None,
+        Some(Ok(to)) => Some(to),
+        Some(Err(_)) if frame.type_ == Some("error") => return,
+        Some(Err(_)) => {
+            let host = core.host_name(conn).to_owned();
+            return out.bounce(conn, "presence", frame.id, Some(&host), StanzaError::JID_MALFORMED);
+        }
+    };
+    match (frame.type_, to) {
+        (None, None) => broadcast_available(core, conn, account, frame, out),
+        (Some("unavailable"), None) => broadcast_unavailable(core, now, conn, account, frame, out),
+        (Some("error" | "probe"), None) => {}
+        (_, None) => out.bounce(conn, "presence", frame.id, None, StanzaError::BAD_REQUEST),
+        (None | Some("unavailable"), Some(to)) => direct(core, conn, account, frame, to, out),
+        (Some("error"), Some(to)) => pass_error(core, conn, account, frame, &to, out),
+        (Some("probe"), Some(to)) => answer_probe(core, conn, account, frame, &to, out),
+        (Some(kind), Some(to)) => match Event::from_name(kind) {
+            Some(event) => subscribe(core, now, conn, account, frame, event, &to, out),
+            None => out.bounce(conn, "presence", frame.id, frame.to, StanzaError::BAD_REQUEST),
+        },
+    }
+}
+
+/// `<priority/>`, clamped to what the standard has; anything else than a number is 0 (section 4.7.2.3).
+fn priority(frame: &Frame<'_>) -> i8 {
+    if !frame.xml.contains("priority") {
+        return 0;
+    }
+    let tree = Tree::of(frame);
+    let text = tree.root().child("priority", ns::CLIENT).map(|priority| priority.text());
+    let number: i64 = text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    number.clamp(-128, 127) as i8
+}
+
+/// The stanza as others get it, without `to`.
+fn routed(core: &Core, conn: ConnId, account: AccountId, frame: &Frame<'_>) -> Vec<u8> {
+    let from = core.accounts.get(account).resource(conn).map_or("", |resource| &*resource.from);
+    let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
+    let mut xml = Vec::with_capacity(frame.xml.len() + from.len() + 32);
+    frame.splice_into(from, lang, &mut xml);
+    xml
+}
+
+/// A kept presence on its way to one receiver.
+fn write_to(buf: &mut Vec<u8>, xml: &[u8], to: &str) {
+    let rest = xml.strip_prefix(HEAD).unwrap_or_default();
+    buf.extend_from_slice(HEAD);
+    buf.extend_from_slice(b" to='");
+    escape_attr(to, buf);
+    buf.push(b'\'');
+    buf.extend_from_slice(rest);
+}
+
+fn unavailable_from(resource: &Resource) -> Vec<u8> {
+    let mut xml = Vec::with_capacity(64);
+    xml.extend_from_slice(HEAD);
+    xml.extend_from_slice(b" from='");
+    xml.extend_from_slice(resource.from.as_bytes());
+    xml.extend_from_slice(b"' type='unavailable'/>");
+    xml
+}
+
+/// To every available resource of `to`, if the account is in use.
+fn send_to_available(core: &Core, to: &str, xml: &[u8], out: &mut Outputs) {
+    let Some(account) = core.accounts.find(to) else { return };
+    for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
+        out.wire.write(resource.conn, |buf| write_to(buf, xml, to));
+    }
+}
+
+/// To all who see the account, and to its own available resources.
+fn send_to_subscribers(core: &Core, account: &Account, xml: &[u8], out: &mut Outputs) {
+    for (contact, _) in account.roster.items.iter().filter(|(_, item)| item.subscription.from()) {
+        send_to_available(core, contact.as_str(), xml, out);
+    }
+    send_to_available(core, account.jid.as_str(), xml, out);
+}
+
+fn broadcast_available(core: &mut Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, out: &mut Outputs) {
+    let xml = routed(core, conn, account, frame);
+    if xml.len() > core.limits.presence_bytes_max {
+        let error = StanzaError::POLICY_VIOLATION.text("The presence is too big.");
+        return out.bounce(conn, "presence", frame.id, None, error);
+    }
+    let priority = priority(frame);
+    let Some(resource) = core.accounts.get_mut(account).resource_mut(conn) else { return };
+    let state = &mut resource.per.presence;
+    let initial = state.available.is_none();
+    let takes_messages = state.takes_messages();
+    state.available = Some(Available { priority, xml: xml.as_slice().into() });
+
+    let account = core.accounts.get(account);
+    send_to_subscribers(core, account, &xml, out);
+    if initial {
+        tell_newcomer(core, account, conn, out);
+    }
+    let jid = account.jid.clone();
+    if !takes_messages && priority >= 0 {
+        offline::start(core, &jid, conn, out);
+    }
+    press_receivers(core, conn, &jid, out);
+}
+
+/// What a resource learns when it becomes available: its siblings' and its contacts' presence, and who waits for an answer.
+fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs) {
+    let to = account.jid.as_str();
+    let siblings = account.resources.iter().filter(|resource| resource.conn != conn);
+    let contacts = account.roster.items.iter().filter(|(_, item)| item.subscription.to());
+    let contacts = contacts.filter_map(|(contact, _)| core.accounts.find(contact.as_str()));
+    for resource in siblings.chain(contacts.flat_map(|contact| &contact.resources)) {
+        if let Some(available) = &resource.per.presence.available {
+            out.wire.write(conn, |buf| write_to(buf, &available.xml, to));
+        }
+    }
+    for request in account.roster.requests.values() {
+        out.wire.write(conn, |buf| buf.extend_from_slice(&request.stanza));
+    }
+}
+
+/// A broadcast has many receivers; each that is full holds the sender back.
+fn press_receivers(core: &mut Core, conn: ConnId, jid: &BareJid, out: &mut Outputs) {
+    let Some(account) = core.accounts.find(jid.as_str()) else { return };
+    let seen_by = account.roster.items.iter().filter(|(_, item)| item.subscription.from()).map(|(contact, _)| contact);
+    let receivers = seen_by.chain([jid]).filter_map(|jid| core.accounts.find(jid.as_str()));
+    let receivers = receivers.flat_map(|account| &account.resources).map(|resource| resource.conn);
+    let full: Vec<ConnId> = receivers.filter(|conn| out.wire.pending(*conn) > core.limits.output_pause).collect();
+    for receiver in full {
+        core.press(conn, receiver, out);
+    }
+}
+
+fn broadcast_unavailable(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    account: AccountId,
+    frame: &Frame<'_>,
+    out: &mut Outputs,
+) {
+    let xml = routed(core, conn, account, frame);
+    if xml.len() > core.limits.presence_bytes_max {
+        let error = StanzaError::POLICY_VIOLATION.text("The presence is too big.");
+        return out.bounce(conn, "presence", frame.id, None, error);
+    }
+    let tree = Tree::of(frame);
+    let status = tree.root().child("status", ns::CLIENT).map(|status| status.text().into_owned());
+    leave(core, now, conn, account, &xml, status.unwrap_or_default(), out);
+}
+
+/// A resource is no longer available: all who believe it is are told, once (sections 4.5.2 and 4.6.3).
+fn leave(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    account: AccountId,
+    xml: &[u8],
+    status: String,
+    out: &mut Outputs,
+) {
+    let owner = core.accounts.get(account);
+    let Some(resource) = owner.resource(conn) else { return };
+    let was_available = resource.per.presence.is_available();
+    if was_available {
+        send_to_subscribers(core, owner, xml, out);
+    }
+    for receiver in &resource.per.presence.directed {
+        let told = was_available && owner.roster.state(receiver.bare()).from && receiver.is_bare();
+        if !told {
+            send_direct(core, receiver.as_str(), receiver.bare(), receiver.resource(), xml, was_available.then_some(owner), out);
+        }
+    }
+    let jid = owner.jid.clone();
+    let Some(resource) = core.accounts.get_mut(account).resource_mut(conn) else { return };
+    resource.per.presence = State::default();
+    offline::on_gone(core, &jid, conn, out);
+    let last = was_available && !is_available(core.accounts.get(account));
+    if last && core.store_has_room() {
+        let status = status.chars().take(256).collect();
+        core.ask(StoreRequest::LastSeen { user: jid, at: now.utc, status }, Waiting::Nobody, out);
+    }
+}
+
+/// Directed presence to an address of ours. `told` is an account whose subscribers have got the same already.
+fn send_direct(
+    core: &Core,
+    to: &str,
+    bare: &str,
+    resource: Option<&str>,
+    xml: &[u8],
+    told: Option<&Account>,
+    out: &mut Outputs,
+) {
+    let Some(account) = core.accounts.find(bare) else { return };
+    let covered = told.is_some_and(|told| told.jid.as_str() == bare || told.roster.state(bare).from);
+    for receiver in &account.resources {
+        let meant = match resource {
+            Some(name) => receiver.jid.resource() == name,
+            None => receiver.per.presence.is_available(),
+        };
+        if meant && !(covered && receiver.per.presence.is_available()) {
+            out.wire.write(receiver.conn, |buf| write_to(buf, xml, to));
+        }
+    }
+}
+
+/// The session of a connection is over: everybody is told, its resource is unbound.
+pub(crate) fn on_session_end(core: &mut Core, now: Now, conn: ConnId, account: AccountId, out: &mut Outputs) {
+    let Some(resource) = core.accounts.get(account).resource(conn) else { return };
+    let xml = unavailable_from(resource);
+    // Its own stream takes nothing more.
+    leave_quietly(core, now, conn, account, &xml, out);
+    core.accounts.unbind(account, conn);
+}
+
+fn leave_quietly(core: &mut Core, now: Now, conn: ConnId, account: AccountId, xml: &[u8], out: &mut Outputs) {
+    if let Some(stream) = core.streams.get_mut(conn) {
+        stream.phase = Phase::Closing;
+    }
+    leave(core, now, conn, account, xml, String::new(), out);
+}
+
+/// Presence for one receiver (section 4.6).
+fn direct(core: &mut Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, to: JidRef<'_>, out: &mut Outputs) {
+    let leaving = frame.type_.is_some();
+    if matches!(core.addressee(to.clone()), Addressee::Remote) {
+        if !leaving {
+            out.bounce(conn, "presence", frame.id, frame.to, NO_FEDERATION);
+        }
+        return;
+    }
+    let directed_max = core.limits.directed_presence_max;
+    let Some(resource) = core.accounts.get_mut(account).resource_mut(conn) else { return };
+    let directed = &mut resource.per.presence.directed;
+    let known = directed.iter().position(|jid| jid.as_str() == to.as_str());
+    match (known, leaving) {
+        (Some(index), true) => drop(directed.swap_remove(index)),
+        (None, false) if directed.len() >= directed_max => {
+            let error = StanzaError::RESOURCE_CONSTRAINT.text("Presence was sent to too many receivers.");
+            return out.bounce(conn, "presence", frame.id, frame.to, error);
+        }
+        (None, false) => directed.push(to.to_owned_jid()),
+        (Some(_), false) | (None, true) => {}
+    }
+    let receivers: Vec<ConnId> = receivers_of(core, &to);
+    if leaving {
+        forget_directed(core, account, &to);
+    }
+    for receiver in receivers {
+        core.forward(conn, account, frame, receiver, out);
+    }
+}
+
+fn receivers_of(core: &Core, to: &JidRef<'_>) -> Vec<ConnId> {
+    let resources = core.accounts.find(to.bare()).map(|account| account.resources.as_slice()).unwrap_or_default();
+    let meant = |resource: &&Resource| match to.resource() {
+        Some(name) => resource.jid.resource() == name,
+        None => resource.per.presence.is_available(),
+    };
+    resources.iter().filter(meant).map(|resource| resource.conn).collect()
+}
+
+/// Who sends us `unavailable` needs not be told when we leave (section 4.6.1).
+fn forget_directed(core: &mut Core, leaver: AccountId, to: &JidRef<'_>) {
+    let leaver = core.accounts.get(leaver).jid.clone();
+    let Some(account) = core.accounts.find_mut(to.bare()) else { return };
+    for resource in &mut account.resources {
+        if to.resource().is_none_or(|name| resource.jid.resource() == name) {
+            resource.per.presence.directed.retain(|jid| jid.bare() != leaver.as_str());
+        }
+    }
+}
+
+/// An error goes to the very resource that it is for, or nowhere.
+fn pass_error(
+    core: &mut Core,
+    conn: ConnId,
+    account: AccountId,
+    frame: &Frame<'_>,
+    to: &JidRef<'_>,
+    out: &mut Outputs,
+) {
+    if to.resource().is_some() {
+        for receiver in receivers_of(core, to) {
+            core.forward(conn, account, frame, receiver, out);
+        }
+    }
+}
+
+/// A client's own probe is answered as another server's would be (section 4.3.2).
+fn answer_probe(
+    core: &mut Core,
+    conn: ConnId,
+    account: AccountId,
+    frame: &Frame<'_>,
+    to: &JidRef<'_>,
+    out: &mut Outputs,
+) {
+    let asker = core.accounts.get(account);
+    let own = asker.jid.as_str() == to.bare();
+    if !own && !is_subscribed(asker, to.bare()) {
+        return answer_directed_probe(core, asker, conn, frame, to, out);
+    }
+    let resources = core.accounts.find(to.bare()).map(|account| account.resources.as_slice()).unwrap_or_default();
+    let meant = resources.iter().filter(|resource| to.resource().is_none_or(|name| resource.jid.resource() == name));
+    let mut answered = false;
+    for available in meant.filter_map(|resource| resource.per.presence.available.as_ref()) {
+        answered = true;
+        out.wire.write(conn, |buf| write_to(buf, &available.xml, asker.jid.as_str()));
+    }
+    if !answered {
+        out.wire.write(conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("presence", ns::CLIENT).attr("from", to.as_str()).attr("to", &asker.jid).attr("type", "unavailable");
+            if let Some(id) = frame.id {
+                w.attr_escaped("id", id);
+            }
+        });
+    }
+}
+
+/// Who got presence directly may ask whether that still holds (section 4.6.6).
+fn answer_directed_probe(
+    core: &Core,
+    asker: &Account,
+    conn: ConnId,
+    frame: &Frame<'_>,
+    to: &JidRef<'_>,
+    out: &mut Outputs,
+) {
+    let Some(name) = to.resource() else { return };
+    let Some(resource) = core.accounts.find(to.bare()).and_then(|account| account.resource_named(name)) else { return };
+    let told = resource.per.presence.directed.iter().any(|jid| jid.bare() == asker.jid.as_str());
+    if told {
+        out.wire.write(conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("presence", ns::CLIENT).attr("from", to.as_str()).attr("to", &asker.jid);
+            if let Some(id) = frame.id {
+                w.attr_escaped("id", id);
+            }
+        });
+    }
+}
+
+/// A subscription stanza: stored on both sides first, told after ([`on_subscription_stored`]).
+#[allow(clippy::too_many_arguments)]
+fn subscribe(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    account: AccountId,
+    frame: &Frame<'_>,
+    event: Event,
+    to: &JidRef<'_>,
+    out: &mut Outputs,
+) {
+    let user = core.accounts.get(account).jid.clone();
+    let contact = to.to_bare();
+    match core.addressee(to.clone()) {
+        Addressee::Remote => return out.bounce(conn, "presence", frame.id, frame.to, NO_FEDERATION),
+        Addressee::Host(_) => return,
+        Addressee::Bare(_) | Addressee::Full(_) if contact == user => return,
+        Addressee::Bare(_) | Addressee::Full(_) => {}
+    }
+    let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
+    let (mut from, mut to) = (Vec::new(), Vec::new());
+    escape_attr(user.as_str(), &mut from);
+    escape_attr(contact.as_str(), &mut to);
+    let mut stanza = Vec::with_capacity(frame.xml.len() + 64);
+    frame.splice_to_into(&String::from_utf8_lossy(&from), Some(&String::from_utf8_lossy(&to)), lang, &mut stanza);
+    let request = StoreRequest::Subscription { user, contact, event, stanza: stanza.clone(), at: now.utc };
+    core.ask(request, Waiting::Subscription { conn, stanza, event }, out);
+}
+
+/// Both sides of a subscription stanza are durable.
+pub(crate) fn on_subscription_stored(
+    core: &mut Core,
+    conn: ConnId,
+    stanza: &[u8],
+    event: Event,
+    reply: StoreReply,
+    out: &mut Outputs,
+) {
+    let (user, contact) = match reply {
+        Ok(Stored::Halves { user, contact, .. }) => (user, contact),
+        Ok(_) => return,
+        Err(error) => return refuse_subscription(conn, stanza, error.into(), out),
+    };
+    roster::apply(core, &user);
+    // A cancelled subscriber sees all resources leave before the stanza (section 3.2.2).
+    if event == Event::Unsubscribed {
+        tell_loss(core, &user, out);
+    }
+    if let Some(contact) = &contact {
+        roster::apply(core, contact);
+        for reached in &contact.deliver {
+            let xml = if *reached == event { stanza.to_vec() } else { subscription_xml(&user, *reached) };
+            deliver_event(core, contact, *reached, &xml, out);
+        }
+        roster::push(core, contact, out);
+        tell_loss(core, contact, out);
+        for answer in &user.deliver {
+            deliver_event(core, &user, *answer, &subscription_xml(contact, *answer), out);
+        }
+    }
+    roster::push(core, &user, out);
+    tell_gain(core, &user, out);
+    if let Some(contact) = &contact {
+        tell_gain(core, contact, out);
+    }
+}
+
+fn refuse_subscription(conn: ConnId, stanza: &[u8], error: StanzaError, out: &mut Outputs) {
+    let Ok(xml) = std::str::from_utf8(stanza) else { return };
+    let Ok(tree) = Tree::parse(xml, ns::CLIENT) else { return };
+    let root = tree.root();
+    out.wire.write(conn, |buf| {
+        let mut w = Writer::new(buf);
+        w.open("presence", ns::CLIENT).attr("type", "error");
+        w.attr_opt("id", root.attr("id")).attr_opt("from", root.attr("to"));
+        error.write(&mut w);
+    });
+}
+
+/// A roster item and both halves of its subscription are gone (section 2.5).
+pub(super) fn settle_removal(core: &mut Core, user: &Half, contact: Option<&Half>, out: &mut Outputs) {
+    roster::apply(core, user);
+    tell_loss(core, user, out);
+    if let Some(contact) = contact {
+        settle_contact(core, contact, out);
+    }
+    roster::push(core, user, out);
+}
+
+/// The other side of a removal: what reached it, and that it is no longer seen.
+pub(super) fn settle_contact(core: &mut Core, contact: &Half, out: &mut Outputs) {
+    roster::apply(core, contact);
+    for reached in &contact.deliver {
+        let mut xml = Vec::new();
+        let mut w = Writer::new(&mut xml);
+        w.open("presence", ns::CLIENT).attr("from", &contact.jid).attr("to", &contact.account).attr("type", reached.name());
+        drop(w);
+        deliver_event(core, contact, *reached, &xml, out);
+    }
+    if contact.item != contact.before {
+        roster::push(core, contact, out);
+    }
+    tell_loss(core, contact, out);
+}
+
+/// `event` as it comes from the account of `half`.
+fn subscription_xml(half: &Half, event: Event) -> Vec<u8> {
+    let mut xml = Vec::new();
+    let mut w = Writer::new(&mut xml);
+    w.open("presence", ns::CLIENT).attr("from", &half.account).attr("to", &half.jid).attr("type", event.name());
+    drop(w);
+    xml
+}
+
+/// `subscribe` goes to the available resources, the rest to those that have asked for the roster (sections 3.1.3 and 3.1.6).
+fn deliver_event(core: &Core, half: &Half, event: Event, xml: &[u8], out: &mut Outputs) {
+    let Some(account) = core.accounts.find(half.account.as_str()) else { return };
+    for resource in &account.resources {
+        let meant = match event {
+            Event::Subscribe => resource.per.presence.is_available(),
+            _ => resource.per.roster.interested,
+        };
+        if meant {
+            out.wire.write(resource.conn, |buf| buf.extend_from_slice(xml));
+        }
+    }
+}
+
+fn seen(item: &Option<crate::core::roster::Item>) -> bool {
+    item.as_ref().is_some_and(|item| item.subscription.from())
+}
+
+/// The other side no longer sees this one.
+fn tell_loss(core: &Core, half: &Half, out: &mut Outputs) {
+    if !seen(&half.before) || seen(&half.item) {
+        return;
+    }
+    let Some(account) = core.accounts.find(half.account.as_str()) else { return };
+    for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
+        send_to_available(core, half.jid.as_str(), &unavailable_from(resource), out);
+    }
+}
+
+/// The other side sees this one from now on.
+fn tell_gain(core: &Core, half: &Half, out: &mut Outputs) {
+    if seen(&half.before) || !seen(&half.item) {
+        return;
+    }
+    let Some(account) = core.accounts.find(half.account.as_str()) else { return };
+    for available in account.resources.iter().filter_map(|resource| resource.per.presence.available.as_ref()) {
+        send_to_available(core, half.jid.as_str(), &available.xml, out);
+    }
+}
+
+impl Core {
+    /// Ends the session of a stream, if it has one.
+    pub(crate) fn end_session(&mut self, now: Now, conn: ConnId, out: &mut Outputs) {
+        if let Some(account) = self.account_id(conn) {
+            on_session_end(self, now, conn, account, out);
+        }
+    }
+}

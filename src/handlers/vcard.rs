@@ -1,0 +1,75 @@
+//! XEP-0054: vcard-temp. Served by the server for the account, stored as it came.
+//!
+//! Nobody may set another's. A vCard that does not exist and an account that does not exist give the same answer.
+
+use super::prelude::*;
+
+pub(super) const HANDLER: Handler = Handler {
+    name: "vcard",
+    spec: "XEP-0054 1.2",
+    features: &[ns::VCARD],
+    account_features: &[ns::VCARD],
+    routes: &[
+        iq_get(Target::Account, ns::VCARD, "vCard", get),
+        iq_get(Target::Peer, ns::VCARD, "vCard", get),
+        iq_set(Target::Account, ns::VCARD, "vCard", set),
+        iq_set(Target::Peer, ns::VCARD, "vCard", refuse),
+    ],
+    ..Handler::EMPTY
+};
+
+fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    let request = StoreRequest::DocumentGet { user: iq.addressee.clone(), key: DocumentKey::Vcard };
+    let mut parked = iq.park();
+    let own = *iq.addressee == cx.account().jid;
+    parked.note = own.then(|| "own".into());
+    cx.ask(request, parked, on_read)
+}
+
+fn on_read(
+    _: &mut Core,
+    _: Now,
+    conn: ConnId,
+    iq: &ParkedIq,
+    reply: StoreReply,
+    out: &mut Outputs,
+) -> Result<(), StanzaError> {
+    match reply? {
+        Stored::Document(Some(xml)) => out.reply(conn, iq, |w| {
+            w.raw(&xml);
+        }),
+        // Section 3.1 leaves the choice; clients that edit their own card want to start from an empty one.
+        _ if iq.note.is_some() => out.reply(conn, iq, |w| {
+            w.empty("vCard", ns::VCARD);
+        }),
+        _ => return Err(StanzaError::ITEM_NOT_FOUND),
+    }
+    Ok(())
+}
+
+fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    let mut content = Vec::new();
+    iq.payload.write_standalone(ns::CLIENT, &mut content);
+    if content.len() > cx.limits().vcard_bytes_max {
+        return Err(StanzaError::NOT_ACCEPTABLE.text("The vCard is too big."));
+    }
+    let user = cx.account().jid.clone();
+    cx.ask(StoreRequest::DocumentPut { user, key: DocumentKey::Vcard, content }, iq.park(), on_written)
+}
+
+fn on_written(
+    _: &mut Core,
+    _: Now,
+    conn: ConnId,
+    iq: &ParkedIq,
+    reply: StoreReply,
+    out: &mut Outputs,
+) -> Result<(), StanzaError> {
+    reply?;
+    out.reply_empty(conn, iq);
+    Ok(())
+}
+
+fn refuse(_: &mut Cx<'_>, _: &Iq<'_>) -> Handled {
+    Err(StanzaError::FORBIDDEN)
+}
