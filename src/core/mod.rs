@@ -139,8 +139,6 @@ pub struct Core {
     fake_keys: FakeKeys,
     /// Receivers that are full, and who waits for them.
     blocked: Vec<(ConnId, ConnId)>,
-    /// Receivers that did not take their output; closed at the end of the step.
-    overflowed: Vec<ConnId>,
 }
 
 impl Core {
@@ -170,7 +168,6 @@ impl Core {
             scram,
             fake_keys: FakeKeys::new(seeds.installation, &config.password_scheme),
             blocked: Vec::new(),
-            overflowed: Vec::new(),
         }
     }
 
@@ -178,6 +175,7 @@ impl Core {
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) -> Step {
         debug_assert!(out.store.is_empty() && out.conns.is_empty(), "outputs of the last step were not drained");
         self.started.get_or_insert(now.utc);
+        out.wire.limit(self.limits.output_max);
         let mut consumed = 0;
         match input {
             Input::Bytes { conn, unread } => consumed = self.on_bytes(now, conn, unread, out),
@@ -220,7 +218,7 @@ impl Core {
 
     /// A receiver that does not take what it gets is dropped before it takes the memory of all.
     fn drop_overflowed(&mut self, now: Now, out: &mut Outputs) {
-        while let Some(conn) = self.overflowed.pop() {
+        while let Some(conn) = out.wire.take_overfull() {
             if self.streams.get(conn).is_none_or(|stream| matches!(stream.phase, stream::Phase::Closing)) {
                 continue;
             }

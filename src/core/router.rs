@@ -289,12 +289,9 @@ impl Core {
         self.press(sender, receiver, out);
     }
 
-    /// Looks at how much waits for a receiver: who fills it must wait, and beyond the bound it is taken for gone.
+    /// Looks at how much waits for a receiver: who fills it is not read until it is empty.
     pub(crate) fn press(&mut self, sender: ConnId, receiver: ConnId, out: &mut Outputs) {
-        let pending = out.wire.pending(receiver);
-        if pending > self.limits.output_max {
-            self.overflowed.push(receiver);
-        } else if pending > self.limits.output_pause {
+        if out.wire.pending(receiver) > self.limits.output_pause {
             self.hold_sender(sender, receiver, out);
         }
     }

@@ -224,6 +224,7 @@ impl Core {
                     consumed += used;
                     self.spend(now, conn, used);
                     self.on_frame(now, conn, &frame, out);
+                    self.press(conn, conn, out);
                 }
                 Ok(Next::Footer { .. }) => {
                     self.close_stream(now, conn, None, out);
@@ -374,6 +375,7 @@ impl Core {
             if let Phase::Login(login) = &stream.phase {
                 self.write_login_features(stream, login, &mut w);
             }
+            w.open("limits", ns::STREAM_LIMITS).text_element("max-bytes", self.limits.xml.stanza_bytes_max).close();
             for handler in handlers::HANDLERS {
                 if let Some(write) = handler.stream_features {
                     write(self, stream, phase, &mut w);

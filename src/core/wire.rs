@@ -17,6 +17,9 @@ pub struct Wire {
     dirty: Vec<ConnId>,
     spare: Vec<Vec<u8>>,
     held: usize,
+    /// Connections that have more waiting than they may.
+    overfull: Vec<ConnId>,
+    bytes_max: usize,
 }
 
 #[derive(Default)]
@@ -27,6 +30,7 @@ struct Slot {
     sent: usize,
     dirty: bool,
     watched: bool,
+    overfull: bool,
 }
 
 impl Wire {
@@ -50,6 +54,16 @@ impl Wire {
         }
     }
 
+    /// Bytes that may wait for one connection; set by the core.
+    pub(super) fn limit(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    /// A connection that has come to hold more than it may, once.
+    pub(super) fn take_overfull(&mut self) -> Option<ConnId> {
+        self.overfull.pop()
+    }
+
     /// Runs `write` on the connection's buffer. Nothing happens if the connection is gone.
     pub fn write(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(slot) = self.slots.get_mut(conn.slot as usize).filter(|slot| slot.open == Some(conn.generation))
@@ -64,6 +78,10 @@ impl Wire {
         let before = slot.buf.len();
         write(&mut slot.buf);
         self.held += slot.buf.len() - before;
+        if slot.buf.len() - slot.sent > self.bytes_max && !slot.overfull {
+            slot.overfull = true;
+            self.overfull.push(conn);
+        }
         if !slot.dirty {
             slot.dirty = true;
             self.dirty.push(conn);
@@ -161,6 +179,7 @@ mod tests {
         let conn = ConnId { slot: 3, generation: 1 };
         let stale = ConnId { slot: 3, generation: 0 };
         let mut wire = Wire::default();
+        wire.limit(5);
         wire.write(conn, |_| panic!("not open yet"));
         wire.open(conn);
         wire.write(stale, |_| panic!("an earlier connection of the slot"));
@@ -174,7 +193,10 @@ mod tests {
         assert!(wire.sent(conn, 3), "the watch is owed once");
         assert_eq!((wire.pending(conn), wire.held(), wire.spare.len()), (0, 0, 1));
         wire.write(conn, |buf| buf.push(b'x'));
-        assert_eq!(wire.spare.len(), 0);
+        assert_eq!((wire.spare.len(), wire.take_overfull()), (0, None));
+        wire.write(conn, |buf| buf.extend_from_slice(b"too much"));
+        wire.write(conn, |buf| buf.push(b'x'));
+        assert_eq!((wire.take_overfull(), wire.take_overfull()), (Some(conn), None));
         wire.close(conn);
         assert_eq!((wire.pending(conn), wire.held()), (0, 0));
     }

@@ -50,6 +50,9 @@ fn session(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 /// A first-level element of a stream that is authenticated and not bound: nothing but a request to bind is expected.
 pub(crate) fn on_frame(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
     if frame.kind != Kind::Iq {
+        if frame.local == "error" && *frame.ns == *ns::STREAMS {
+            return core.close_stream(now, conn, None, out);
+        }
         let error = match frame.kind {
             Kind::Other => StreamError::new("unsupported-stanza-type", "This element is not known here."),
             _ => StreamError::new("not-authorized", "Bind a resource before sending stanzas."),

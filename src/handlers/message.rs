@@ -20,8 +20,9 @@ use crate::xml::{Frame, attribute_value};
 
 pub(super) const HANDLER: Handler = Handler { name: "message", spec: "RFC 6121 sections 5 and 8.5", ..Handler::EMPTY };
 
-/// Receivers of one message that are found without the heap.
-const RECEIVERS: usize = 8;
+/// Receivers of the message that is being routed; kept so that routing allocates nothing.
+#[derive(Default)]
+pub(crate) struct Receivers(Vec<ConnId>);
 
 /// A message's type; an unknown one counts as normal (section 5.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +48,8 @@ impl MessageType {
 
 /// What the table says.
 enum Way {
-    /// To these connections; the array is filled from the front.
-    Resources([Option<ConnId>; RECEIVERS], Vec<ConnId>),
+    /// To the connections that were collected.
+    Resources,
     /// Into offline storage, if it is worth it.
     Offline,
     /// Back to the sender.
@@ -78,10 +79,15 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
             }
         }
     };
-    match way(core, kind, &to) {
-        Way::Resources(first, more) => {
-            for receiver in first.into_iter().flatten().chain(more) {
-                core.forward(conn, account, frame, receiver, out);
+    let mut receivers = std::mem::take(&mut core.shared.message.0);
+    match way(core, kind, &to, &mut receivers) {
+        Way::Resources => {
+            // A note to oneself goes to the other devices (PROTOCOL RT-15).
+            if receivers.len() > 1 && to.bare() == core.accounts.get(account).jid.as_str() {
+                receivers.retain(|receiver| *receiver != conn);
+            }
+            for receiver in &receivers {
+                core.forward(conn, account, frame, *receiver, out);
             }
             observe(core, conn, account, frame, &to, out);
         }
@@ -92,56 +98,55 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
         Way::Error(error) if kind != MessageType::Error => out.bounce(conn, "message", frame.id, frame.to, error),
         Way::Error(_) | Way::Silence => {}
     }
+    receivers.clear();
+    core.shared.message.0 = receivers;
 }
 
-fn way(core: &Core, kind: MessageType, to: &JidRef<'_>) -> Way {
+/// Fills `receivers`, which is empty, if that is the way.
+fn way(core: &Core, kind: MessageType, to: &JidRef<'_>, receivers: &mut Vec<ConnId>) -> Way {
     match core.addressee(to.clone()) {
         Addressee::Remote => Way::Error(NO_FEDERATION),
         Addressee::Host(_) => Way::Error(StanzaError::SERVICE_UNAVAILABLE),
         Addressee::Full(to) => match core.accounts.find(to.bare()) {
-            Some(account) => to_resource(account, kind, to.resource().unwrap_or_default()),
+            Some(account) => to_resource(account, kind, to.resource().unwrap_or_default(), receivers),
             None => to_nobody(kind),
         },
         Addressee::Bare(to) => match core.accounts.find(to.bare()) {
-            Some(account) => to_account(account, kind),
+            Some(account) => to_account(account, kind, receivers),
             None => to_nobody(kind),
         },
     }
 }
 
-fn to_resource(account: &Account, kind: MessageType, name: &str) -> Way {
+fn to_resource(account: &Account, kind: MessageType, name: &str, receivers: &mut Vec<ConnId>) -> Way {
     match account.resource_named(name) {
         // What waits in offline storage comes first, or the order of one sender's messages would break.
         Some(_) if account.per.offline.is_draining() && matches!(kind, MessageType::Normal | MessageType::Chat) => Way::Offline,
-        Some(resource) => Way::Resources([Some(resource.conn), None, None, None, None, None, None, None], Vec::new()),
+        Some(resource) => {
+            receivers.push(resource.conn);
+            Way::Resources
+        }
         None => match kind {
-            MessageType::Normal | MessageType::Chat => to_account(account, kind),
+            MessageType::Normal | MessageType::Chat => to_account(account, kind, receivers),
             MessageType::Groupchat => Way::Error(StanzaError::SERVICE_UNAVAILABLE),
             MessageType::Headline | MessageType::Error => Way::Silence,
         },
     }
 }
 
-fn to_account(account: &Account, kind: MessageType) -> Way {
+fn to_account(account: &Account, kind: MessageType, receivers: &mut Vec<ConnId>) -> Way {
     match kind {
         MessageType::Groupchat => return Way::Error(StanzaError::SERVICE_UNAVAILABLE),
         MessageType::Error => return Way::Silence,
         MessageType::Normal | MessageType::Chat if account.per.offline.is_draining() => return Way::Offline,
         MessageType::Normal | MessageType::Chat | MessageType::Headline => {}
     }
-    let mut first = [None; RECEIVERS];
-    let mut places = first.iter_mut();
-    let mut more = Vec::new();
-    for resource in account.resources.iter().filter(|resource| resource.per.presence.takes_messages()) {
-        match places.next() {
-            Some(place) => *place = Some(resource.conn),
-            None => more.push(resource.conn),
-        }
-    }
-    match (first[0], kind) {
-        (Some(_), _) => Way::Resources(first, more),
-        (None, MessageType::Headline) => Way::Silence,
-        (None, _) => Way::Offline,
+    let takes = account.resources.iter().filter(|resource| resource.per.presence.takes_messages());
+    receivers.extend(takes.map(|resource| resource.conn));
+    match (receivers.is_empty(), kind) {
+        (false, _) => Way::Resources,
+        (true, MessageType::Headline) => Way::Silence,
+        (true, _) => Way::Offline,
     }
 }
 
@@ -167,11 +172,11 @@ fn observe(core: &Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, to:
 
 /// A chat message of the embedding program, whole and valid, to an account of ours.
 pub(crate) fn deliver_own(core: &mut Core, now: Now, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
-    match way(core, MessageType::Chat, to) {
-        Way::Resources(first, more) => {
-            for receiver in first.into_iter().flatten().chain(more) {
+    let mut receivers = Vec::new();
+    match way(core, MessageType::Chat, to, &mut receivers) {
+        Way::Resources => {
+            for receiver in receivers {
                 out.wire.write(receiver, |buf| buf.extend_from_slice(stanza));
-                core.press(receiver, receiver, out);
             }
         }
         Way::Offline => offline::keep_own(core, now, to, stanza, out),

@@ -61,6 +61,7 @@ impl PerAccount {
 /// What features keep for the whole server.
 #[derive(Default)]
 pub(crate) struct Shared {
+    pub(crate) message: message::Receivers,
     pub(crate) offline: offline::InFlight,
     pub(crate) register: register::Recent,
 }

@@ -212,7 +212,13 @@ fn broadcast_unavailable(
     }
     let tree = Tree::of(frame);
     let status = tree.root().child("status", ns::CLIENT).map(|status| status.text().into_owned());
+    let was_available = core.accounts.get(account).resource(conn).is_some_and(|own| own.per.presence.is_available());
     leave(core, now, conn, account, &xml, status.unwrap_or_default(), out);
+    if was_available {
+        // Its sender gets it back like everybody else (section 4.5.2).
+        let own = core.accounts.get(account).jid.as_str();
+        out.wire.write(conn, |buf| write_to(buf, &xml, own));
+    }
 }
 
 /// A resource is no longer available: all who believe it is are told, once (sections 4.5.2 and 4.6.3).
@@ -225,21 +231,17 @@ fn leave(
     status: String,
     out: &mut Outputs,
 ) {
+    let Some(resource) = core.accounts.get_mut(account).resource_mut(conn) else { return };
+    let State { available, directed } = std::mem::take(&mut resource.per.presence);
+    let was_available = available.is_some();
     let owner = core.accounts.get(account);
-    let Some(resource) = owner.resource(conn) else { return };
-    let was_available = resource.per.presence.is_available();
     if was_available {
         send_to_subscribers(core, owner, xml, out);
     }
-    for receiver in &resource.per.presence.directed {
-        let told = was_available && owner.roster.state(receiver.bare()).from && receiver.is_bare();
-        if !told {
-            send_direct(core, receiver.as_str(), receiver.bare(), receiver.resource(), xml, was_available.then_some(owner), out);
-        }
+    for receiver in &directed {
+        send_direct(core, receiver, xml, was_available.then_some(owner), out);
     }
     let jid = owner.jid.clone();
-    let Some(resource) = core.accounts.get_mut(account).resource_mut(conn) else { return };
-    resource.per.presence = State::default();
     offline::on_gone(core, &jid, conn, out);
     let last = was_available && !is_available(core.accounts.get(account));
     if last && core.store_has_room() {
@@ -248,25 +250,15 @@ fn leave(
     }
 }
 
-/// Directed presence to an address of ours. `told` is an account whose subscribers have got the same already.
-fn send_direct(
-    core: &Core,
-    to: &str,
-    bare: &str,
-    resource: Option<&str>,
-    xml: &[u8],
-    told: Option<&Account>,
-    out: &mut Outputs,
-) {
-    let Some(account) = core.accounts.find(bare) else { return };
-    let covered = told.is_some_and(|told| told.jid.as_str() == bare || told.roster.state(bare).from);
+/// The end of presence to one who got it directly. `told` is the account if its subscribers have been told already.
+fn send_direct(core: &Core, to: &Jid, xml: &[u8], told: Option<&Account>, out: &mut Outputs) {
+    let Some(account) = core.accounts.find(to.bare()) else { return };
+    let covered = told.is_some_and(|told| told.jid.as_str() == to.bare() || told.roster.state(to.bare()).from);
     for receiver in &account.resources {
-        let meant = match resource {
-            Some(name) => receiver.jid.resource() == name,
-            None => receiver.per.presence.is_available(),
-        };
-        if meant && !(covered && receiver.per.presence.is_available()) {
-            out.wire.write(receiver.conn, |buf| write_to(buf, xml, to));
+        let available = receiver.per.presence.is_available();
+        let meant = to.resource().map_or(available, |name| receiver.jid.resource() == name);
+        if meant && !(covered && available) {
+            out.wire.write(receiver.conn, |buf| write_to(buf, xml, to.as_str()));
         }
     }
 }
@@ -275,16 +267,11 @@ fn send_direct(
 pub(crate) fn on_session_end(core: &mut Core, now: Now, conn: ConnId, account: AccountId, out: &mut Outputs) {
     let Some(resource) = core.accounts.get(account).resource(conn) else { return };
     let xml = unavailable_from(resource);
-    // Its own stream takes nothing more.
-    leave_quietly(core, now, conn, account, &xml, out);
-    core.accounts.unbind(account, conn);
-}
-
-fn leave_quietly(core: &mut Core, now: Now, conn: ConnId, account: AccountId, xml: &[u8], out: &mut Outputs) {
     if let Some(stream) = core.streams.get_mut(conn) {
         stream.phase = Phase::Closing;
     }
-    leave(core, now, conn, account, xml, String::new(), out);
+    leave(core, now, conn, account, &xml, String::new(), out);
+    core.accounts.unbind(account, conn);
 }
 
 /// Presence for one receiver (section 4.6).
