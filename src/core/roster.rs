@@ -234,3 +234,110 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The nine states of Appendix A.1, in the order of the columns below.
+    const STATES: [&str; 9] = ["None", "None+PO", "None+PI", "None+PO/I", "To", "To+PI", "From", "From+PO", "Both"];
+
+    fn state(name: &str) -> State {
+        let (subscription, pending) = name.split_once('+').unwrap_or((name, ""));
+        State {
+            to: matches!(subscription, "To" | "Both"),
+            from: matches!(subscription, "From" | "Both"),
+            pending_out: matches!(pending, "PO" | "PO/I"),
+            pending_in: matches!(pending, "PI" | "PO/I"),
+            approved: false,
+        }
+    }
+
+    /// A cell of a table: whether, and to which state; `=` for the same, `+A` for the pre-approval.
+    fn cell(cell: &str, before: State) -> (bool, State) {
+        let (yes, new) = cell.split_once(' ').expect("two words");
+        let new = match new {
+            "=" => before,
+            "+A" => State { approved: true, ..before },
+            new => State { approved: before.approved, ..state(new) },
+        };
+        (yes == "yes", new)
+    }
+
+    fn check_outbound(event: Event, row: &str) {
+        for (name, text) in STATES.into_iter().zip(row.split('|').map(str::trim)) {
+            let before = state(name);
+            let (routed, after) = cell(text, before);
+            assert_eq!(before.outbound(event), (after, routed), "{event:?} in {name}");
+            // A pre-approval is only taken back by its opposite, which is not routed for its sake (section 3.2.2).
+            let before = State { approved: true, ..before };
+            let after = State { approved: event != Event::Unsubscribed, ..after };
+            assert_eq!(before.outbound(event), (after, routed), "{event:?} in {name}, approved");
+        }
+        assert_eq!(row.split('|').count(), STATES.len());
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn outbound() {
+        //  None        | None+PO  | None+PI       | None+PO/I    | To       | To+PI       | From        | From+PO     | Both
+        check_outbound(Event::Subscribe,
+           "yes None+PO | yes =    | yes None+PO/I | yes =        | yes =    | yes =       | yes From+PO | yes =       | yes =");
+        check_outbound(Event::Unsubscribe,
+           "yes =       | yes None | yes =         | yes None+PI  | yes None | yes None+PI | yes =       | yes From    | yes From");
+        check_outbound(Event::Subscribed,
+           "no +A       | no +A    | yes From      | yes From+PO  | no +A    | yes Both    | no =        | no =        | no =");
+        check_outbound(Event::Unsubscribed,
+           "no =        | no =     | yes None      | yes None+PO  | no =     | yes To      | yes None    | yes None+PO | yes To");
+    }
+
+    fn check_inbound(event: Event, row: &str) {
+        for (name, text) in STATES.into_iter().zip(row.split('|').map(str::trim)) {
+            let before = state(name);
+            let (text, answer) = match text.split_once(" > ") {
+                Some((text, answer)) => (text, Event::from_name(answer)),
+                None => (text, None),
+            };
+            let (deliver, after) = cell(text, before);
+            assert_eq!(before.inbound(event), Inbound { state: after, deliver, answer }, "{event:?} in {name}");
+            let before = State { approved: true, ..before };
+            let expected = match event {
+                // Section 3.4.2: nobody is asked, the server answers.
+                Event::Subscribe => Inbound {
+                    state: State { from: true, pending_in: false, ..before },
+                    deliver: false,
+                    answer: Some(Event::Subscribed),
+                },
+                _ => Inbound { state: State { approved: true, ..after }, deliver, answer },
+            };
+            // Pre-approval and a request cannot be there both: the one is granted as soon as the other comes.
+            if !before.pending_in {
+                assert_eq!(before.inbound(event), expected, "{event:?} in {name}, approved");
+            }
+        }
+        assert_eq!(row.split('|').count(), STATES.len());
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn inbound() {
+        //  None        | None+PO       | None+PI                  | None+PO/I                   | To        | To+PI                  | From                     | From+PO                     | Both
+        check_inbound(Event::Subscribe,
+           "yes None+PI | yes None+PO/I | no =                     | no =                        | yes To+PI | no =                   | no = > subscribed        | no = > subscribed           | no = > subscribed");
+        check_inbound(Event::Unsubscribe,
+           "no =        | no =          | yes None > unsubscribed  | yes None+PO > unsubscribed  | no =      | yes To > unsubscribed  | yes None > unsubscribed  | yes None+PO > unsubscribed  | yes To > unsubscribed");
+        check_inbound(Event::Subscribed,
+           "no =        | yes To        | no =                     | yes To+PI                   | no =      | no =                   | no =                     | yes Both                    | no =");
+        check_inbound(Event::Unsubscribed,
+           "no =        | yes None      | no =                     | yes None+PI                 | yes None  | yes None+PI            | no =                     | yes From                    | yes From");
+    }
+
+    #[test]
+    fn versions() {
+        let version = RosterVersion { epoch: 0xbeef, count: 26 };
+        assert_eq!(version.to_string(), "0000beef-1a");
+        assert!(version.matches("0000beef-1a"));
+        assert!(!version.next().matches("0000beef-1a"));
+        assert!(!version.matches(""));
+    }
+}
