@@ -7,4 +7,5 @@ pub mod config;
 pub mod core;
 pub mod handlers;
 pub mod jid;
+pub mod store;
 pub mod xml;

@@ -99,7 +99,8 @@ pub enum Input<'a> {
         /// Why.
         reason: CloseReason,
     },
-    /// The answer to a store request; answers come in the order of the requests.
+    /// The answer to a store request. Answers come in the order of the requests, but for those that hash a password
+    /// ([`StoreRequest::is_slow`]), which come in order among themselves, before or after what was asked beside them.
     Stored {
         /// Of which request.
         ticket: Ticket,
@@ -211,7 +212,9 @@ pub enum ConnOrder {
     Abort(ConnId),
 }
 
-/// What the store must do. Every request has exactly one reply, in order; those of one batch are durable together.
+/// What the store must do. Every request has exactly one reply; those of one batch are durable together, and answered in
+/// order. The slow ones ([`StoreRequest::is_slow`]) are not part of a batch: they are carried out one by one, in order among
+/// themselves, between two batches, so what must come after one is asked when its reply is there.
 #[derive(Debug)]
 pub enum StoreRequest {
     /// The account's stored password keys. Reply: [`Stored::Credentials`].
@@ -347,6 +350,38 @@ pub enum StoreRequest {
         /// Who asks.
         peer: BareJid,
     },
+}
+
+impl StoreRequest {
+    /// Whether it takes milliseconds of hashing. Such requests are not carried out together with others.
+    pub fn is_slow(&self) -> bool {
+        matches!(
+            self,
+            StoreRequest::Verify { .. } | StoreRequest::AccountCreate { .. } | StoreRequest::PasswordSet { .. }
+        )
+    }
+
+    /// Whether it may change something.
+    pub fn may_write(&self) -> bool {
+        match self {
+            StoreRequest::Credentials { .. }
+            | StoreRequest::Verify { .. }
+            | StoreRequest::Accounts { .. }
+            | StoreRequest::Activate { .. }
+            | StoreRequest::DocumentGet { .. }
+            | StoreRequest::Relation { .. } => false,
+            StoreRequest::OfflinePage { delete_to, .. } => *delete_to > 0,
+            StoreRequest::AccountCreate { .. }
+            | StoreRequest::PasswordSet { .. }
+            | StoreRequest::AccountRemove { .. }
+            | StoreRequest::RosterPut { .. }
+            | StoreRequest::RosterRemove { .. }
+            | StoreRequest::Subscription { .. }
+            | StoreRequest::OfflinePut { .. }
+            | StoreRequest::DocumentPut { .. }
+            | StoreRequest::LastSeen { .. } => true,
+        }
+    }
 }
 
 /// One of the documents that an account keeps as opaque XML.

@@ -70,7 +70,7 @@ pub use wire::Wire;
 pub struct Outputs {
     /// Bytes to send, per connection.
     pub wire: Wire,
-    /// In order; the storage thread answers in the same order.
+    /// In order; the storage thread answers in the same order but for slow requests ([`StoreRequest::is_slow`]).
     pub store: Vec<(Ticket, StoreRequest)>,
     /// Start TLS, resume reading, close after the flush.
     pub conns: Vec<ConnOrder>,

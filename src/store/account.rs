@@ -1,0 +1,225 @@
+//! Accounts: their passwords, their documents, when they were last seen.
+
+use std::ops::ControlFlow;
+
+use super::apply::{Engine, Rules, Staged, alone, malformed};
+use super::schema::{self, AccountRow, DocumentsHead, Table};
+use super::{offline, roster};
+use crate::auth::{self, Credentials};
+use crate::core::clock::UtcTime;
+use crate::core::effects::{AccountRecord, DocumentKey, StoreError, StoreReply, Stored};
+use crate::core::roster::{Roster, RosterVersion};
+use crate::jid::BareJid;
+
+fn row(tx: &mut Staged<'_>, user: &BareJid) -> Result<Option<AccountRow>, StoreError> {
+    tx.read(Table::Accounts, &schema::account_key(user), schema::decode_account)
+}
+
+pub(super) fn credentials(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid) -> StoreReply {
+    let row = match rules.authenticator {
+        Some(_) => None,
+        None => row(tx, user)?,
+    };
+    Ok(Stored::Credentials(row.and_then(|row| row.credentials)))
+}
+
+/// Finding out takes as long for an account that does not exist.
+pub(super) fn verify(engine: &mut impl Engine, rules: &mut Rules, user: &BareJid, password: &str) -> StoreReply {
+    if let Some(authenticator) = &mut rules.authenticator {
+        let verified = authenticator.verify(user.as_str(), password);
+        if verified && !alone(engine, false, |tx| tx.has_account(user))? {
+            alone(engine, true, |tx| {
+                admit(tx, rules, user);
+                Ok(())
+            })?;
+        }
+        return Ok(Stored::Verified(verified));
+    }
+    let row = alone(engine, false, |tx| row(tx, user))?;
+    let credentials = row.and_then(|row| row.credentials);
+    Ok(Stored::Verified(auth::verify(credentials.as_ref(), &rules.scheme, password)))
+}
+
+/// Makes an account for a user whom somebody else knows. A name that was removed here is theirs to give again.
+fn admit(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) {
+    // There is no request that says when; 0 stands for unknown.
+    add(tx, rules, user, UtcTime(0), None);
+    tx.delete(Table::Tombstones, schema::account_key(user));
+}
+
+fn add(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid, created: UtcTime, credentials: Option<Credentials>) {
+    let key = schema::account_key(user);
+    let version = RosterVersion { epoch: u32::from_be_bytes(rules.random.array()), count: 0 };
+    let roster = Roster { version, ..Roster::default() };
+    tx.put(Table::Accounts, key.clone(), schema::encode_account(&AccountRow { created, credentials }));
+    tx.put(Table::Rosters, key, schema::encode_roster(&roster));
+}
+
+/// The keys of a new password; `None` if somebody else checks passwords.
+fn derive(rules: &mut Rules, password: &str) -> Result<Option<Credentials>, StoreError> {
+    if rules.authenticator.is_some() {
+        return Ok(None);
+    }
+    let Rules { scheme, random, .. } = rules;
+    Credentials::derive(scheme, password, &mut |out| random.fill(out)).map(Some).map_err(|error| {
+        // Who asked has checked it before; this is the second lock on the door.
+        log::error!("store: a password was refused: {error}");
+        StoreError::Failed
+    })
+}
+
+pub(super) fn create(
+    engine: &mut impl Engine,
+    rules: &mut Rules,
+    user: &BareJid,
+    password: &str,
+    at: UtcTime,
+) -> StoreReply {
+    let key = schema::account_key(user);
+    let is_free = |tx: &mut Staged<'_>| match tx.get(Table::Tombstones, &key)?.is_some() || tx.has_account(user)? {
+        true => Err(StoreError::Conflict),
+        false => Ok(()),
+    };
+    // A name that is taken need not cost a hash.
+    alone(engine, false, is_free)?;
+    let credentials = derive(rules, password)?;
+    alone(engine, true, |tx| {
+        add(tx, rules, user, at, credentials.clone());
+        Ok(Stored::Done)
+    })
+}
+
+pub(super) fn set_password(engine: &mut impl Engine, rules: &mut Rules, user: &BareJid, password: &str) -> StoreReply {
+    if rules.authenticator.is_some() {
+        // There is no account here whose password is ours to change.
+        return Err(StoreError::NoAccount);
+    }
+    let row = alone(engine, false, |tx| row(tx, user))?.ok_or(StoreError::NoAccount)?;
+    let row = AccountRow { credentials: derive(rules, password)?, ..row };
+    alone(engine, true, |tx| {
+        tx.put(Table::Accounts, schema::account_key(user), schema::encode_account(&row));
+        Ok(Stored::Done)
+    })
+}
+
+pub(super) fn remove(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid) -> StoreReply {
+    if !tx.has_account(user)? {
+        return Err(StoreError::NoAccount);
+    }
+    let contacts = roster::sever(tx, rules, user)?;
+    let key = schema::account_key(user);
+    for table in [Table::Offline, Table::Documents] {
+        let (from, to) = schema::owned_keys(user);
+        let mut gone = Vec::new();
+        tx.scan(table, &from, &to, &mut |key, _| {
+            gone.push(key.to_vec());
+            ControlFlow::Continue(())
+        })?;
+        gone.into_iter().for_each(|key| tx.delete(table, key));
+    }
+    for table in [Table::Accounts, Table::Rosters, Table::LastSeen] {
+        tx.delete(table, key.clone());
+    }
+    tx.put(Table::Tombstones, key, schema::encode_tombstone());
+    Ok(Stored::Removed { contacts })
+}
+
+pub(super) fn list(tx: &mut Staged<'_>, domain: &str, after: Option<&BareJid>, max: usize) -> StoreReply {
+    let (mut from, to) = schema::domain_keys(domain);
+    if let Some(after) = after {
+        // The key with a zero byte behind it is the least one above the key.
+        from = from.max([&schema::account_key(after)[..], &[0]].concat());
+    }
+    let (mut accounts, mut result) = (Vec::new(), Ok(()));
+    tx.scan(Table::Accounts, &from, &to, &mut |key, _| {
+        if accounts.len() >= max {
+            return ControlFlow::Break(());
+        }
+        match schema::account_of_key(key) {
+            Ok(account) => accounts.push(account),
+            Err(error) => result = Err(malformed(Table::Accounts, key, error)),
+        }
+        ControlFlow::Continue(())
+    })?;
+    result.map(|()| Stored::Accounts(accounts))
+}
+
+pub(super) fn activate(tx: &mut Staged<'_>, user: &BareJid) -> StoreReply {
+    let roster = roster::load(tx, user)?.ok_or(StoreError::NoAccount)?;
+    Ok(Stored::Account(Box::new(AccountRecord { roster, offline: offline::any(tx, user)? })))
+}
+
+pub(super) fn document(tx: &mut Staged<'_>, user: &BareJid, document: &DocumentKey) -> StoreReply {
+    let Some(key) = schema::document_key(user, document) else { return Ok(Stored::Document(None)) };
+    let content = tx.read(Table::Documents, &key, |record| schema::decode_xml(record).map(<[u8]>::to_vec))?;
+    Ok(Stored::Document(content))
+}
+
+pub(super) fn put_document(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    user: &BareJid,
+    document: &DocumentKey,
+    content: &[u8],
+) -> StoreReply {
+    if !tx.has_account(user)? {
+        return Err(StoreError::NoAccount);
+    }
+    let limits = &rules.limits;
+    let key = schema::document_key(user, document).ok_or(StoreError::Full)?;
+    let bytes_max = match document {
+        DocumentKey::Vcard => limits.vcard_bytes_max,
+        DocumentKey::Private { .. } => limits.private_bytes_max,
+    };
+    if content.len() > bytes_max {
+        return Err(StoreError::Full);
+    }
+    if let DocumentKey::Private { .. } = document {
+        let before = tx.read(Table::Documents, &key, |record| Ok(schema::decode_xml(record)?.len()))?;
+        count_private(tx, user, before.unwrap_or(0), content.len(), limits.private_total_bytes_max)?;
+    }
+    match content {
+        [] => tx.delete(Table::Documents, key),
+        _ => tx.put(Table::Documents, key, schema::encode_xml(content)),
+    }
+    Ok(Stored::Done)
+}
+
+/// Keeps the sum of an account's private XML, so that its bound costs no scan.
+fn count_private(
+    tx: &mut Staged<'_>,
+    user: &BareJid,
+    before: usize,
+    after: usize,
+    total_max: usize,
+) -> Result<(), StoreError> {
+    if before == after {
+        return Ok(());
+    }
+    let key = schema::documents_head_key(user);
+    let head = tx.read(Table::Documents, &key, schema::decode_documents_head)?.unwrap_or_default();
+    let private_bytes = head.private_bytes.saturating_sub(before as u64).saturating_add(after as u64);
+    // What shrinks is let through even where the bound was lowered since.
+    if after > before && private_bytes > total_max as u64 {
+        return Err(StoreError::Full);
+    }
+    tx.put(Table::Documents, key, schema::encode_documents_head(&DocumentsHead { private_bytes }));
+    Ok(())
+}
+
+pub(super) fn put_last_seen(tx: &mut Staged<'_>, user: &BareJid, at: UtcTime, status: &str) -> StoreReply {
+    // An account removed while its last session was still there must not come back as a row of its own.
+    if tx.has_account(user)? {
+        tx.put(Table::LastSeen, schema::account_key(user), schema::encode_last_seen(at, status));
+    }
+    Ok(Stored::Done)
+}
+
+pub(super) fn relation(tx: &mut Staged<'_>, user: &BareJid, peer: &BareJid) -> StoreReply {
+    let Some(roster) = roster::load(tx, user)? else {
+        return Ok(Stored::Relation { exists: false, sees_presence: false, last_seen: None });
+    };
+    let last_seen = tx.read(Table::LastSeen, &schema::account_key(user), schema::decode_last_seen)?;
+    let sees_presence = roster.items.get(peer).is_some_and(|item| item.subscription.from());
+    Ok(Stored::Relation { exists: true, sees_presence, last_seen })
+}

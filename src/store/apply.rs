@@ -1,0 +1,260 @@
+//! From a batch of requests to transactions; what each request does is in the files beside this one.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use sha2::{Digest, Sha256};
+
+use super::schema::{self, Malformed, Table};
+use super::{Authenticator, account, offline, roster};
+use crate::auth::PasswordScheme;
+use crate::config::{Config, Limits};
+use crate::core::effects::{StoreError, StoreReply, StoreRequest};
+use crate::jid::BareJid;
+
+/// A transaction over all tables.
+pub(super) trait Tx {
+    fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
+    fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError>;
+    /// Gives the rows from the key `from` up to the key `to` (without it), in order, until told to stop.
+    fn scan(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError>;
+}
+
+/// What looks at the rows of a scan.
+pub(super) type EachRow<'e> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'e;
+
+/// What runs inside a transaction; its error undoes the whole of it.
+pub(super) type Run<'r> = dyn FnMut(&mut dyn Tx) -> Result<(), StoreError> + 'r;
+
+/// Something with transactions.
+pub(super) trait Engine {
+    /// Runs a transaction and makes it durable. Where it wrote nothing, or may not (`write` is false), there is nothing to
+    /// commit. After an error nothing of it has happened.
+    fn transact(&mut self, write: bool, run: &mut Run<'_>) -> Result<(), StoreError>;
+}
+
+/// Where salts and epochs come from.
+#[derive(Clone, Debug)]
+pub(super) enum Random {
+    /// The operating system.
+    System,
+    /// Hashes of a seed and a counter, for runs that can be repeated.
+    Seeded { seed: [u8; 32], drawn: u64 },
+}
+
+impl Random {
+    pub(super) fn fill(&mut self, out: &mut [u8]) {
+        match self {
+            Random::System => getrandom::fill(out).expect("the system's random generator works once it is seeded"),
+            Random::Seeded { seed, drawn } => {
+                for chunk in out.chunks_mut(32) {
+                    *drawn += 1;
+                    let block = Sha256::new().chain_update(*seed).chain_update(drawn.to_be_bytes()).finalize();
+                    chunk.iter_mut().zip(block).for_each(|(out, byte)| *out = byte);
+                }
+            }
+        }
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        self.fill(&mut out);
+        out
+    }
+}
+
+/// What the requests are carried out by.
+pub(super) struct Rules {
+    pub(super) domains: Vec<String>,
+    pub(super) limits: Limits,
+    pub(super) scheme: PasswordScheme,
+    pub(super) random: Random,
+    pub(super) authenticator: Option<Box<dyn Authenticator>>,
+}
+
+impl Rules {
+    pub(super) fn new(config: &Config, random: Random) -> Rules {
+        Rules {
+            domains: config.domains.iter().map(|domain| domain.name.clone()).collect(),
+            limits: config.limits.clone(),
+            scheme: config.password_scheme,
+            random,
+            authenticator: None,
+        }
+    }
+
+    /// Whether an account of that name could be here.
+    pub(super) fn is_local(&self, jid: &BareJid) -> bool {
+        jid.local().is_some() && self.domains.iter().any(|domain| domain == jid.domain())
+    }
+}
+
+/// [`super::Store::apply`] for any engine.
+pub(super) fn apply(engine: &mut impl Engine, rules: &mut Rules, batch: &[StoreRequest]) -> Vec<StoreReply> {
+    let mut replies = Vec::with_capacity(batch.len());
+    let mut rest = batch;
+    while let Some(first) = rest.first() {
+        if first.is_slow() {
+            replies.push(carry_out_slowly(engine, rules, first));
+            rest = &rest[1..];
+        } else {
+            let (run, behind) = rest.split_at(rest.iter().position(StoreRequest::is_slow).unwrap_or(rest.len()));
+            apply_run(engine, rules, run, &mut replies);
+            rest = behind;
+        }
+    }
+    debug_assert_eq!(replies.len(), batch.len());
+    replies
+}
+
+/// One transaction for requests of which none is slow.
+fn apply_run(engine: &mut impl Engine, rules: &mut Rules, run: &[StoreRequest], replies: &mut Vec<StoreReply>) {
+    let before = replies.len();
+    let mut first_write = None;
+    let result = engine.transact(run.iter().any(StoreRequest::may_write), &mut |tx| {
+        for (at, request) in run.iter().enumerate() {
+            let mut staged = Staged::new(&mut *tx);
+            let reply = carry_out(&mut staged, rules, request);
+            let writes = staged.writes;
+            if reply.is_ok() && !writes.is_empty() {
+                debug_assert!(request.may_write(), "{request:?} wrote");
+                first_write.get_or_insert(at);
+                write(tx, writes)?;
+            }
+            replies.push(reply);
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        // What was answered before the first write had nothing to do with it and stands.
+        replies.truncate(before + first_write.unwrap_or(run.len()));
+        replies.resize_with(before + run.len(), || Err(error));
+    }
+}
+
+fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> StoreReply {
+    use StoreRequest as R;
+    match request {
+        R::Credentials { user } => account::credentials(tx, rules, user),
+        R::AccountRemove { user } => account::remove(tx, rules, user),
+        R::Accounts { domain, after, max } => account::list(tx, domain, after.as_ref(), *max),
+        R::Activate { user } => account::activate(tx, user),
+        R::RosterPut { user, jid, name, groups } => roster::put(tx, rules, user, jid, name, groups),
+        R::RosterRemove { user, jid } => roster::remove(tx, rules, user, jid),
+        R::Subscription { user, contact, event, stanza, at } => {
+            roster::subscription(tx, rules, (user, contact), *event, stanza, *at)
+        }
+        R::OfflinePut { user, stanza } => offline::put(tx, rules, user, stanza),
+        R::OfflinePage { user, delete_to, after, bytes_max } => offline::page(tx, user, *delete_to, *after, *bytes_max),
+        R::DocumentGet { user, key } => account::document(tx, user, key),
+        R::DocumentPut { user, key, content } => account::put_document(tx, rules, user, key, content),
+        R::LastSeen { user, at, status } => account::put_last_seen(tx, user, *at, status),
+        R::Relation { user, peer } => account::relation(tx, user, peer),
+        R::Verify { .. } | R::AccountCreate { .. } | R::PasswordSet { .. } => {
+            unreachable!("slow requests are taken out before")
+        }
+    }
+}
+
+fn carry_out_slowly(engine: &mut impl Engine, rules: &mut Rules, request: &StoreRequest) -> StoreReply {
+    use StoreRequest as R;
+    match request {
+        R::Verify { user, password } => account::verify(engine, rules, user, password),
+        R::AccountCreate { user, password, at } => account::create(engine, rules, user, password, *at),
+        R::PasswordSet { user, password } => account::set_password(engine, rules, user, password),
+        _ => unreachable!("{request:?} is not slow"),
+    }
+}
+
+/// A transaction for one question or change that is not part of a batch.
+pub(super) fn alone<T>(
+    engine: &mut impl Engine,
+    may_write: bool,
+    mut run: impl FnMut(&mut Staged<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut outcome = Err(StoreError::Failed);
+    engine.transact(may_write, &mut |tx| {
+        let mut staged = Staged::new(&mut *tx);
+        outcome = run(&mut staged);
+        let writes = staged.writes;
+        if outcome.is_ok() { write(tx, writes) } else { Ok(()) }
+    })?;
+    outcome
+}
+
+type Writes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
+
+fn write(tx: &mut dyn Tx, writes: Writes) -> Result<(), StoreError> {
+    for ((table, key), value) in writes {
+        match value {
+            Some(value) => tx.put(table, &key, &value)?,
+            None => tx.delete(table, &key)?,
+        }
+    }
+    Ok(())
+}
+
+/// What one request sees of the transaction. Its writes are kept back until it has succeeded, so a request that is refused
+/// half-way leaves nothing behind.
+pub(super) struct Staged<'t> {
+    tx: &'t mut dyn Tx,
+    writes: Writes,
+}
+
+impl<'t> Staged<'t> {
+    fn new(tx: &'t mut dyn Tx) -> Staged<'t> {
+        Staged { tx, writes: BTreeMap::new() }
+    }
+
+    pub(super) fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        if !self.writes.is_empty()
+            && let Some(value) = self.writes.get(&(table, key.to_vec()))
+        {
+            return Ok(value.clone());
+        }
+        self.tx.get(table, key)
+    }
+
+    /// [`Staged::get`] and what decodes the record.
+    pub(super) fn read<T>(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, StoreError> {
+        let Some(record) = self.get(table, key)? else { return Ok(None) };
+        decode(&record).map(Some).map_err(|error| malformed(table, key, error))
+    }
+
+    pub(super) fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        self.writes.insert((table, key), Some(value));
+    }
+
+    pub(super) fn delete(&mut self, table: Table, key: Vec<u8>) {
+        self.writes.insert((table, key), None);
+    }
+
+    /// Rows from the key `from` up to the key `to`; does not see what this request has written itself.
+    pub(super) fn scan(
+        &mut self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        each: &mut EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        // An engine may take bounds that are the wrong way round for an error of the program.
+        if from < to { self.tx.scan(table, from, to, each) } else { Ok(()) }
+    }
+
+    /// Whether there is such an account.
+    pub(super) fn has_account(&mut self, user: &BareJid) -> Result<bool, StoreError> {
+        Ok(self.get(Table::Accounts, &schema::account_key(user))?.is_some())
+    }
+}
+
+/// Says which record cannot be read, and refuses the request that needs it.
+pub(super) fn malformed(table: Table, key: &[u8], error: Malformed) -> StoreError {
+    log::error!("store: a record of {} cannot be read: {} (key {})", table.name(), error.0, key.escape_ascii());
+    StoreError::Failed
+}

@@ -1,0 +1,611 @@
+//! Tables, keys and record layouts, by hand.
+//!
+//! Every record begins with a version byte; a reader that does not know it refuses the record and never guesses. Numbers are
+//! LEB128 unless said otherwise, texts and byte strings are preceded by their length. Golden bytes in the tests hold the layouts
+//! still: whoever changes one writes a new version and keeps reading the old.
+//!
+//! | table | key | record |
+//! |---|---|---|
+//! | `meta` | name | `format`: number of the format; `secret`: 32 bytes |
+//! | `accounts` | account | when created, password keys |
+//! | `rosters` | account | version, items, requests |
+//! | `offline` | account 0x00 u64 | sequence number 0: counters; else a stanza |
+//! | `documents` | account 0x00 kind … | without kind: counters; else a document |
+//! | `last_seen` | account | when, status |
+//! | `tombstones` | account | nothing |
+//!
+//! An account's key is `domain 0x00 local`, so that a domain's accounts lie together; no part of a JID holds a zero byte. The
+//! counters lie beside what they count, where they mostly cost no further page.
+
+use crate::auth::{Credentials, ScramKeys};
+use crate::core::clock::UtcTime;
+use crate::core::effects::DocumentKey;
+use crate::core::roster::{Item, Request, Roster, RosterVersion, Subscription};
+use crate::jid::BareJid;
+
+/// Number of the format that this program writes.
+pub(super) const FORMAT: u64 = 1;
+/// Key of [`FORMAT`] in `meta`.
+pub(super) const FORMAT_KEY: &[u8] = b"format";
+/// Key of the server's secret in `meta`.
+pub(super) const SECRET_KEY: &[u8] = b"secret";
+
+/// Version byte of every record so far.
+const V1: u8 = 1;
+
+/// One table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Table {
+    Meta,
+    Accounts,
+    Rosters,
+    Offline,
+    Documents,
+    LastSeen,
+    Tombstones,
+}
+
+impl Table {
+    pub(super) const ALL: [Table; 7] = [
+        Table::Meta,
+        Table::Accounts,
+        Table::Rosters,
+        Table::Offline,
+        Table::Documents,
+        Table::LastSeen,
+        Table::Tombstones,
+    ];
+
+    /// Name in the file.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Table::Meta => "meta",
+            Table::Accounts => "accounts",
+            Table::Rosters => "rosters",
+            Table::Offline => "offline",
+            Table::Documents => "documents",
+            Table::LastSeen => "last_seen",
+            Table::Tombstones => "tombstones",
+        }
+    }
+}
+
+/// Why a record is not what it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed(pub &'static str);
+
+/// Key of an account.
+pub(super) fn account_key(user: &BareJid) -> Vec<u8> {
+    let mut key = Vec::with_capacity(user.as_str().len() + 1);
+    key.extend_from_slice(user.domain().as_bytes());
+    key.push(0);
+    key.extend_from_slice(user.local().unwrap_or_default().as_bytes());
+    key
+}
+
+/// The account that a key names.
+pub(super) fn account_of_key(key: &[u8]) -> Result<BareJid, Malformed> {
+    let text = std::str::from_utf8(key).map_err(|_| Malformed("account key is not UTF-8"))?;
+    let (domain, local) = text.split_once('\0').ok_or(Malformed("account key has one part"))?;
+    match local {
+        "" => prepared(domain),
+        _ => prepared(&[local, "@", domain].concat()),
+    }
+}
+
+/// Bounds of a domain's account keys: from the first, up to the second and without it.
+pub(super) fn domain_keys(domain: &str) -> (Vec<u8>, Vec<u8>) {
+    ([domain.as_bytes(), &[0]].concat(), [domain.as_bytes(), &[1]].concat())
+}
+
+/// Bounds of the keys that begin with an account: from the first, up to the second and without it.
+pub(super) fn owned_keys(user: &BareJid) -> (Vec<u8>, Vec<u8>) {
+    let account = account_key(user);
+    ([&account[..], &[0]].concat(), [&account[..], &[1]].concat())
+}
+
+/// Key of a stored message; number 0 is that of the counters.
+pub(super) fn offline_key(user: &BareJid, seq: u64) -> Vec<u8> {
+    let mut key = account_key(user);
+    key.push(0);
+    key.extend_from_slice(&seq.to_be_bytes());
+    key
+}
+
+/// Sequence number in the key of a stored message.
+pub(super) fn offline_seq(key: &[u8]) -> Result<u64, Malformed> {
+    key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).ok_or(Malformed("offline key is short"))
+}
+
+/// Key of an account's document counters.
+pub(super) fn documents_head_key(user: &BareJid) -> Vec<u8> {
+    owned_keys(user).0
+}
+
+/// Key of a document, `None` if its name is too long to be anybody's.
+pub(super) fn document_key(user: &BareJid, document: &DocumentKey) -> Option<Vec<u8>> {
+    let mut key = documents_head_key(user);
+    match document {
+        DocumentKey::Vcard => key.push(1),
+        DocumentKey::Private { name, ns } => {
+            key.push(2);
+            // The length keeps apart what would be alike when put together.
+            key.extend_from_slice(&u16::try_from(name.len()).ok()?.to_be_bytes());
+            key.extend_from_slice(name.as_bytes());
+            key.extend_from_slice(ns.as_bytes());
+        }
+    }
+    Some(key)
+}
+
+/// An account.
+#[derive(Clone, Debug)]
+pub(super) struct AccountRow {
+    pub(super) created: UtcTime,
+    /// `None` if somebody else checks the password.
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// What an account's stored messages come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OfflineHead {
+    /// Number of the last message ever stored; never goes back, so that no number names two messages.
+    pub(super) last_seq: u64,
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+}
+
+/// What an account's private XML comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DocumentsHead {
+    pub(super) private_bytes: u64,
+}
+
+/// Kinds of password keys.
+const NO_KEYS: u8 = 0;
+const SCRAM: u8 = 1;
+const SCRYPT: u8 = 2;
+
+pub(super) fn encode_account(row: &AccountRow) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, row.created.0);
+    match &row.credentials {
+        None => out.push(NO_KEYS),
+        Some(Credentials::Scram { sha256, sha1 }) => {
+            out.push(SCRAM);
+            for keys in [sha256, sha1] {
+                put_number(&mut out, keys.iterations.into());
+                put_bytes(&mut out, &keys.salt);
+                put_bytes(&mut out, &keys.stored_key);
+                put_bytes(&mut out, &keys.server_key);
+            }
+        }
+        Some(Credentials::Scrypt { log_n, r, p, salt, hash }) => {
+            out.extend_from_slice(&[SCRYPT, *log_n]);
+            put_number(&mut out, (*r).into());
+            put_number(&mut out, (*p).into());
+            put_bytes(&mut out, salt);
+            put_bytes(&mut out, hash);
+        }
+    }
+    out
+}
+
+fn decode_scram_keys(input: &mut Input<'_>) -> Result<ScramKeys, Malformed> {
+    Ok(ScramKeys {
+        iterations: input.number32()?,
+        salt: input.bytes()?.to_vec(),
+        stored_key: input.bytes()?.to_vec(),
+        server_key: input.bytes()?.to_vec(),
+    })
+}
+
+pub(super) fn decode_account(record: &[u8]) -> Result<AccountRow, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let created = UtcTime(input.number()?);
+    let credentials = match input.byte()? {
+        NO_KEYS => None,
+        SCRAM => {
+            Some(Credentials::Scram { sha256: decode_scram_keys(&mut input)?, sha1: decode_scram_keys(&mut input)? })
+        }
+        SCRYPT => Some(Credentials::Scrypt {
+            log_n: input.byte()?,
+            r: input.number32()?,
+            p: input.number32()?,
+            salt: input.bytes()?.to_vec(),
+            hash: input.bytes()?.to_vec(),
+        }),
+        _ => return Err(Malformed("unknown kind of password keys")),
+    };
+    input.end()?;
+    Ok(AccountRow { created, credentials })
+}
+
+const TO: u8 = 1;
+const FROM: u8 = 2;
+const ASK: u8 = 4;
+const APPROVED: u8 = 8;
+
+pub(super) fn encode_roster(roster: &Roster) -> Vec<u8> {
+    let mut out = Vec::with_capacity(16 + 48 * roster.items.len());
+    out.push(V1);
+    out.extend_from_slice(&roster.version.epoch.to_be_bytes());
+    put_number(&mut out, roster.version.count);
+    put_number(&mut out, roster.items.len() as u64);
+    for (jid, item) in &roster.items {
+        put_bytes(&mut out, jid.as_str().as_bytes());
+        out.push(
+            flag(item.subscription.to(), TO)
+                | flag(item.subscription.from(), FROM)
+                | flag(item.ask, ASK)
+                | flag(item.approved, APPROVED),
+        );
+        put_bytes(&mut out, item.name.as_bytes());
+        put_number(&mut out, item.groups.len() as u64);
+        for group in &item.groups {
+            put_bytes(&mut out, group.as_bytes());
+        }
+    }
+    put_number(&mut out, roster.requests.len() as u64);
+    for (jid, request) in &roster.requests {
+        put_bytes(&mut out, jid.as_str().as_bytes());
+        put_number(&mut out, request.at.0);
+        put_bytes(&mut out, &request.stanza);
+    }
+    out
+}
+
+fn flag(set: bool, bit: u8) -> u8 {
+    if set { bit } else { 0 }
+}
+
+pub(super) fn decode_roster(record: &[u8]) -> Result<Roster, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let mut roster = Roster {
+        version: RosterVersion { epoch: u32::from_be_bytes(*input.array()?), count: input.number()? },
+        ..Roster::default()
+    };
+    for _ in 0..input.number()? {
+        let jid = prepared(input.text()?)?;
+        let flags = input.byte()?;
+        if flags & !(TO | FROM | ASK | APPROVED) != 0 {
+            return Err(Malformed("unknown flag of a roster item"));
+        }
+        let mut item = Item {
+            name: input.text()?.to_owned(),
+            groups: Vec::new(),
+            subscription: Subscription::new(flags & TO != 0, flags & FROM != 0),
+            ask: flags & ASK != 0,
+            approved: flags & APPROVED != 0,
+        };
+        for _ in 0..input.number()? {
+            item.groups.push(input.text()?.to_owned());
+        }
+        roster.items.insert(jid, item);
+    }
+    for _ in 0..input.number()? {
+        let jid = prepared(input.text()?)?;
+        let at = UtcTime(input.number()?);
+        roster.requests.insert(jid, Request { at, stanza: input.bytes()?.to_vec() });
+    }
+    input.end()?;
+    Ok(roster)
+}
+
+pub(super) fn encode_offline_head(head: &OfflineHead) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, head.last_seq);
+    put_number(&mut out, head.count);
+    put_number(&mut out, head.bytes);
+    out
+}
+
+pub(super) fn decode_offline_head(record: &[u8]) -> Result<OfflineHead, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let head = OfflineHead { last_seq: input.number()?, count: input.number()?, bytes: input.number()? };
+    input.end()?;
+    Ok(head)
+}
+
+pub(super) fn encode_documents_head(head: &DocumentsHead) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, head.private_bytes);
+    out
+}
+
+pub(super) fn decode_documents_head(record: &[u8]) -> Result<DocumentsHead, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let head = DocumentsHead { private_bytes: input.number()? };
+    input.end()?;
+    Ok(head)
+}
+
+/// A stanza or a document: the version byte, then the XML as it stands.
+pub(super) fn encode_xml(xml: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(xml.len() + 1);
+    out.push(V1);
+    out.extend_from_slice(xml);
+    out
+}
+
+pub(super) fn decode_xml(record: &[u8]) -> Result<&[u8], Malformed> {
+    Ok(Input::versioned(record)?.rest)
+}
+
+pub(super) fn encode_last_seen(at: UtcTime, status: &str) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, at.0);
+    put_bytes(&mut out, status.as_bytes());
+    out
+}
+
+pub(super) fn decode_last_seen(record: &[u8]) -> Result<(UtcTime, String), Malformed> {
+    let mut input = Input::versioned(record)?;
+    let seen = (UtcTime(input.number()?), input.text()?.to_owned());
+    input.end()?;
+    Ok(seen)
+}
+
+/// The record of a reserved name.
+pub(super) fn encode_tombstone() -> Vec<u8> {
+    vec![V1]
+}
+
+pub(super) fn encode_format(format: u64) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, format);
+    out
+}
+
+pub(super) fn decode_format(record: &[u8]) -> Result<u64, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let format = input.number()?;
+    input.end()?;
+    Ok(format)
+}
+
+pub(super) fn encode_secret(secret: &[u8; 32]) -> Vec<u8> {
+    [&[V1][..], secret].concat()
+}
+
+pub(super) fn decode_secret(record: &[u8]) -> Result<[u8; 32], Malformed> {
+    let mut input = Input::versioned(record)?;
+    let secret = *input.array()?;
+    input.end()?;
+    Ok(secret)
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// A JID of a record, which was prepared when it was written; a damaged one must not pass for one.
+fn prepared(text: &str) -> Result<BareJid, Malformed> {
+    match text.is_empty() || text.contains(['/', '\0']) {
+        true => Err(Malformed("not a bare JID")),
+        false => Ok(BareJid::from_prepared(text)),
+    }
+}
+
+/// What is left of a record.
+struct Input<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    fn versioned(record: &'a [u8]) -> Result<Input<'a>, Malformed> {
+        match record.split_first() {
+            Some((&V1, rest)) => Ok(Input { rest }),
+            Some(_) => Err(Malformed("written by a newer version")),
+            None => Err(Malformed("empty")),
+        }
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        let (&byte, rest) = self.rest.split_first().ok_or(Malformed("short"))?;
+        self.rest = rest;
+        Ok(byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<&'a [u8; N], Malformed> {
+        let (array, rest) = self.rest.split_first_chunk().ok_or(Malformed("short"))?;
+        self.rest = rest;
+        Ok(array)
+    }
+
+    fn number(&mut self) -> Result<u64, Malformed> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            if shift == 63 && byte > 1 {
+                break;
+            }
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(Malformed("number over 64 bits"))
+    }
+
+    fn number32(&mut self) -> Result<u32, Malformed> {
+        u32::try_from(self.number()?).map_err(|_| Malformed("number over 32 bits"))
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
+        let len = usize::try_from(self.number()?).map_err(|_| Malformed("short"))?;
+        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(Malformed("short"))?;
+        self.rest = rest;
+        Ok(bytes)
+    }
+
+    fn text(&mut self) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Malformed("not UTF-8"))
+    }
+
+    fn end(&self) -> Result<(), Malformed> {
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("longer than it should be")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The layout is held still: `record` is what files out there hold, and reads back to what it was made of. What is cut off,
+    /// lengthened or of an unknown version is refused.
+    fn check<T: std::fmt::Debug>(
+        value: &T,
+        encode: impl Fn(&T) -> Vec<u8>,
+        decode: impl Fn(&[u8]) -> Result<T, Malformed>,
+        record: &str,
+    ) {
+        let bytes = encode(value);
+        assert_eq!(hex(&bytes), record.replace(' ', ""), "{value:?}");
+        let again = decode(&bytes).expect("what was written can be read");
+        assert_eq!(hex(&encode(&again)), hex(&bytes), "{value:?}");
+        for len in 0..bytes.len() {
+            decode(&bytes[..len]).expect_err("cut off");
+        }
+        decode(&[&bytes[..], &[0]].concat()).expect_err("longer");
+        let mut newer = bytes.clone();
+        newer[0] += 1;
+        assert_eq!(decode(&newer).expect_err("newer"), Malformed("written by a newer version"));
+        for at in 1..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= 1 << bit;
+                // What it is taken for matters less than that nothing panics and what is taken can be written again.
+                if let Ok(value) = decode(&damaged) {
+                    encode(&value);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn golden_records() {
+        let keys = |byte: u8| ScramKeys {
+            iterations: 10_000,
+            salt: vec![byte; 3],
+            stored_key: vec![byte + 1; 2],
+            server_key: vec![byte + 2; 2],
+        };
+        let scram = Credentials::Scram { sha256: keys(1), sha1: keys(0x11) };
+        let scrypt = Credentials::Scrypt { log_n: 14, r: 8, p: 1, salt: vec![5; 2], hash: vec![6; 3] };
+        let account = |credentials| AccountRow { created: UtcTime(1_795_375_850_000), credentials };
+        check(&account(None), encode_account, decode_account, "01 90c4f5a5a034 00");
+        check(
+            &account(Some(scram)),
+            encode_account,
+            decode_account,
+            "01 90c4f5a5a034 01 904e 03010101 020202 020303 904e 03111111 021212 021313",
+        );
+        check(&account(Some(scrypt)), encode_account, decode_account, "01 90c4f5a5a034 02 0e 08 01 020505 03060606");
+
+        let mut roster = Roster { version: RosterVersion { epoch: 0xdead_beef, count: 300 }, ..Roster::default() };
+        check(&roster, encode_roster, decode_roster, "01 deadbeef ac02 00 00");
+        let item = Item {
+            name: "R".to_owned(),
+            groups: vec!["a".to_owned(), "bc".to_owned()],
+            subscription: Subscription::From,
+            ask: true,
+            approved: true,
+        };
+        roster.items.insert(BareJid::from_prepared("r@x"), item);
+        roster.items.insert(BareJid::from_prepared("x"), Item { subscription: Subscription::To, ..Item::default() });
+        roster.requests.insert(BareJid::from_prepared("q@x"), Request { stanza: b"<p/>".to_vec(), at: UtcTime(5) });
+        check(
+            &roster,
+            encode_roster,
+            decode_roster,
+            "01 deadbeef ac02 02 03724078 0e 0152 02 0161 026263 0178 01 00 00 01 03714078 05 043c702f3e",
+        );
+
+        let head = OfflineHead { last_seq: 1, count: 2, bytes: 300 };
+        check(&head, encode_offline_head, decode_offline_head, "01 01 02 ac02");
+        check(
+            &DocumentsHead { private_bytes: u64::MAX },
+            encode_documents_head,
+            decode_documents_head,
+            "01 ffffffffffffffffff01",
+        );
+        check(
+            &(UtcTime(128), "é".to_owned()),
+            |(at, status)| encode_last_seen(*at, status),
+            decode_last_seen,
+            "01 8001 02c3a9",
+        );
+        check(&1, |format| encode_format(*format), decode_format, "01 01");
+        check(&[7; 32], encode_secret, decode_secret, &["01", &"07".repeat(32)].concat());
+        assert_eq!(encode_xml(b"<m/>"), b"\x01<m/>");
+        assert_eq!(decode_xml(b"\x01<m/>"), Ok(&b"<m/>"[..]));
+        assert_eq!(decode_xml(b"\x02<m/>"), Err(Malformed("written by a newer version")));
+        assert_eq!(encode_tombstone(), b"\x01");
+    }
+
+    #[test]
+    fn hostile_records() {
+        for record in [
+            // A JID with a resource, an empty one, one with a zero byte, one that is not UTF-8.
+            &b"\x01\0\0\0\0\0\x01\x03a/b\0\0\0\0"[..],
+            b"\x01\0\0\0\0\0\x01\x00\0\0\0\0",
+            b"\x01\0\0\0\0\0\x01\x03a\0b\0\0\0\0",
+            b"\x01\0\0\0\0\0\x01\x01\xff\0\0\0\0",
+            // An unknown flag.
+            b"\x01\0\0\0\0\0\x01\x01a\x10\0\0\0",
+            // As many items as there are numbers, a length as long, a number of more than 64 bits.
+            b"\x01\0\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+            b"\x01\0\0\0\0\0\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01a",
+            b"\x01\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02\0\0",
+        ] {
+            decode_roster(record).expect_err(&hex(record));
+        }
+        decode_roster(b"\x01\0\0\0\0\0\x01\x01a\x0f\0\0\0").expect("the same without what is wrong");
+        decode_account(b"\x01\0\x03").expect_err("unknown kind of keys");
+        decode_account(b"\x01\0\x02\x0e\x80\x80\x80\x80\x10\x01\0\0").expect_err("number over 32 bits");
+    }
+
+    #[test]
+    fn keys() {
+        let (user, host) = (BareJid::from_prepared("juliet@example.com"), BareJid::from_prepared("example.com"));
+        assert_eq!(account_key(&user), b"example.com\0juliet");
+        assert_eq!(account_key(&host), b"example.com\0");
+        for jid in [&user, &host] {
+            assert_eq!(account_of_key(&account_key(jid)).as_ref(), Ok(jid));
+        }
+        account_of_key(b"example.com").expect_err("one part");
+        account_of_key(b"\0").expect_err("nothing");
+        account_of_key(b"\xff\0a").expect_err("not UTF-8");
+        let key = offline_key(&user, 0x0102);
+        assert_eq!(key, b"example.com\0juliet\0\0\0\0\0\0\0\x01\x02");
+        assert_eq!(offline_seq(&key), Ok(0x0102));
+        // The rows of an account whose name goes on where another ends are not among the other's.
+        let (from, to) = owned_keys(&user);
+        for (other, inside) in [("juliet", true), ("juliet2", false), ("julie", false), ("juliet.x", false)] {
+            let key = offline_key(&BareJid::from_prepared(&[other, "@example.com"].concat()), u64::MAX);
+            assert_eq!(from <= key && key < to, inside, "{other}");
+        }
+        let private = |name: &str, ns: &str| {
+            document_key(&user, &DocumentKey::Private { name: name.to_owned(), ns: ns.to_owned() })
+        };
+        assert_eq!(private("a", "bc").as_deref(), Some(&b"example.com\0juliet\0\x02\0\x01abc"[..]));
+        assert_ne!(private("a", "bc"), private("ab", "c"));
+        assert_ne!(private("", ""), document_key(&user, &DocumentKey::Vcard));
+        assert_eq!(private(&"x".repeat(65_536), "c"), None);
+        assert_eq!(Table::ALL.map(|table| Table::ALL[table as usize]), Table::ALL);
+    }
+}

@@ -1,0 +1,710 @@
+//! What requests do, on both stores; random sequences of them, one store against the other.
+
+use std::fmt::Write as _;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use redb::backends::InMemoryBackend;
+use zeroize::Zeroizing;
+
+use super::apply::{Engine, Random};
+use super::schema::Table;
+use super::{Authenticator, Faults, MemoryStore, OpenCause, RedbStore, Store};
+use crate::auth::PasswordScheme;
+use crate::config::{Config, DomainConfig};
+use crate::core::clock::UtcTime;
+use crate::core::effects::{DocumentKey, Half, StoreError, StoreReply, StoreRequest as R, Stored};
+use crate::core::roster::{Event, Subscription};
+use crate::jid::BareJid;
+
+/// Small bounds, and passwords that cost nothing.
+pub(super) fn config() -> Config {
+    let mut config = Config::try_out();
+    let domain = |name: &str| DomainConfig { name: name.to_owned(), ..DomainConfig::default() };
+    config.domains = vec![domain("x"), domain("y")];
+    config.password_scheme = PasswordScheme::Scrypt { log_n: 1 };
+    let limits = &mut config.limits;
+    limits.roster_items_max = 4;
+    limits.requests_max = 2;
+    limits.request_bytes_max = 80;
+    limits.offline_messages_max = 3;
+    limits.offline_bytes_max = 20;
+    limits.vcard_bytes_max = 10;
+    limits.private_bytes_max = 8;
+    limits.private_total_bytes_max = 12;
+    config
+}
+
+pub(super) const SEED: [u8; 32] = [7; 32];
+
+pub(super) fn memory() -> MemoryStore {
+    MemoryStore::new(&config(), SEED)
+}
+
+fn redb() -> RedbStore {
+    let open = || Ok(Box::new(InMemoryBackend::new()) as Box<dyn redb::StorageBackend>);
+    let random = Random::Seeded { seed: SEED, drawn: 0 };
+    RedbStore::build(PathBuf::from("test"), Box::new(open), &config(), random).expect("opens")
+}
+
+/// Everything that is stored.
+pub(super) fn dump(engine: &mut impl Engine) -> Vec<(Table, Vec<u8>, Vec<u8>)> {
+    let mut rows = Vec::new();
+    engine
+        .transact(false, &mut |tx| {
+            for table in Table::ALL {
+                // Which memory keeps elsewhere.
+                if table != Table::Meta {
+                    tx.scan(table, &[], &[0xff; 8], &mut |key, value| {
+                        rows.push((table, key.to_vec(), value.to_vec()));
+                        ControlFlow::Continue(())
+                    })?;
+                }
+            }
+            Ok(())
+        })
+        .expect("can be read");
+    rows
+}
+
+pub(super) fn jid(text: &str) -> BareJid {
+    // "a" is short for the account of that name in the first domain.
+    BareJid::from_prepared(&if text.contains('@') { text.to_owned() } else { format!("{text}@x") })
+}
+
+pub(super) fn create(user: &str) -> R {
+    R::AccountCreate { user: jid(user), password: Zeroizing::new("secret".to_owned()), at: UtcTime(1) }
+}
+
+fn verify(user: &str, password: &str) -> R {
+    R::Verify { user: jid(user), password: Zeroizing::new(password.to_owned()) }
+}
+
+pub(super) fn event(user: &str, event: &str, contact: &str) -> R {
+    R::Subscription {
+        user: jid(user),
+        contact: jid(contact),
+        event: Event::from_name(event).expect("an event"),
+        stanza: format!("<presence type='{event}'/>").into_bytes(),
+        at: UtcTime(2),
+    }
+}
+
+pub(super) fn put(user: &str, contact: &str, name: &str) -> R {
+    R::RosterPut { user: jid(user), jid: jid(contact), name: name.to_owned(), groups: Vec::new() }
+}
+
+fn remove(user: &str, contact: &str) -> R {
+    R::RosterRemove { user: jid(user), jid: jid(contact) }
+}
+
+pub(super) fn offline(user: &str, stanza: &str) -> R {
+    R::OfflinePut { user: jid(user), stanza: stanza.as_bytes().to_vec() }
+}
+
+fn page(user: &str, delete_to: u64, after: u64, bytes_max: usize) -> R {
+    R::OfflinePage { user: jid(user), delete_to, after, bytes_max }
+}
+
+fn private(name: &str) -> DocumentKey {
+    DocumentKey::Private { name: name.to_owned(), ns: "n".to_owned() }
+}
+
+fn document(user: &str, key: &DocumentKey, content: &str) -> R {
+    R::DocumentPut { user: jid(user), key: key.clone(), content: content.as_bytes().to_vec() }
+}
+
+/// A half in a line: whose, before and after, version, what is delivered (`!`) and answered (`>`).
+fn half(half: &Half) -> String {
+    let item = |item: &Option<crate::core::roster::Item>, request| {
+        let mut text = match item {
+            None => "-".to_owned(),
+            Some(item) => item.subscription.name().to_owned(),
+        };
+        let (ask, approved) = item.as_ref().map_or((false, false), |item| (item.ask, item.approved));
+        for (yes, suffix) in [(ask, "+ask"), (request, "+in"), (approved, "+approved")] {
+            text.push_str(if yes { suffix } else { "" });
+        }
+        text
+    };
+    let mut text = format!(
+        "{} {} {}>{}",
+        half.account.local().expect("an account"),
+        half.version.count,
+        item(&half.before, half.request_before),
+        item(&half.item, half.request.is_some())
+    );
+    half.deliver.iter().for_each(|event| write!(text, " !{}", event.name()).expect("infallible"));
+    half.answers.iter().for_each(|event| write!(text, " >{}", event.name()).expect("infallible"));
+    text
+}
+
+/// A reply in a line.
+pub(super) fn show(reply: &StoreReply) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match reply {
+        Ok(Stored::Done) => "done".to_owned(),
+        Ok(Stored::Credentials(credentials)) => if credentials.is_some() { "keys" } else { "no keys" }.to_owned(),
+        Ok(Stored::Verified(verified)) => verified.to_string(),
+        Ok(Stored::Account(record)) => {
+            let roster = &record.roster;
+            let items = roster.items.iter().map(|(jid, item)| {
+                let groups = item.groups.join(",");
+                format!(" {}={}({}{groups})", jid.as_str(), item.subscription.name(), item.name)
+            });
+            let requests =
+                roster.requests.iter().map(|(jid, request)| format!(" {}?{}", jid.as_str(), text(&request.stanza)));
+            let waiting = if record.offline { " messages" } else { "" };
+            format!("{}{}{}{waiting}", roster.version.count, items.collect::<String>(), requests.collect::<String>())
+        }
+        Ok(Stored::Accounts(accounts)) => accounts.iter().map(BareJid::as_str).collect::<Vec<_>>().join(" "),
+        Ok(Stored::Halves { user, routed, contact }) => {
+            let contact = contact.as_ref().map_or("-".to_owned(), |contact| half(contact));
+            format!("{} | {} | {contact}", half(user), if *routed { "routed" } else { "kept" })
+        }
+        Ok(Stored::Removed { contacts }) => contacts.iter().map(half).collect::<Vec<_>>().join(" | "),
+        Ok(Stored::Offline(messages)) => {
+            messages.iter().map(|(seq, stanza)| format!("{seq}:{}", text(stanza))).collect::<Vec<_>>().join(" ")
+        }
+        Ok(Stored::Document(document)) => document.as_ref().map_or("none".to_owned(), |document| text(document)),
+        Ok(Stored::Relation { exists, sees_presence, last_seen }) => format!("{exists} {sees_presence} {last_seen:?}"),
+        Err(error) => format!("{error:?}"),
+    }
+}
+
+/// Each request with its reply, one by one, on both stores; then all of them as one batch, which must come to the same.
+fn check(rows: &[(R, &str)]) {
+    let (mut memory, mut redb) = (memory(), redb());
+    for store in [&mut memory as &mut dyn Store, &mut redb] {
+        for (request, expected) in rows {
+            let replies = store.apply(std::slice::from_ref(request));
+            assert_eq!(replies.iter().map(show).collect::<Vec<_>>(), [*expected], "{request:?}");
+        }
+    }
+    assert_eq!(dump(memory.engine()), dump(redb.engine()));
+    let requests: Vec<R> = rows.iter().map(|(request, _)| again(request)).collect();
+    let mut batched = self::memory();
+    let replies: Vec<String> = batched.apply(&requests).iter().map(show).collect();
+    let expected: Vec<&str> = rows.iter().map(|(_, expected)| *expected).collect();
+    assert_eq!(replies, expected, "as one batch");
+    assert_eq!(dump(batched.engine()), dump(memory.engine()));
+}
+
+/// Requests are not `Clone`, since no password should be copied by accident.
+pub(super) fn again(request: &R) -> R {
+    match request {
+        R::Credentials { user } => R::Credentials { user: user.clone() },
+        R::Verify { user, password } => R::Verify { user: user.clone(), password: password.clone() },
+        R::AccountCreate { user, password, at } => {
+            R::AccountCreate { user: user.clone(), password: password.clone(), at: *at }
+        }
+        R::PasswordSet { user, password } => R::PasswordSet { user: user.clone(), password: password.clone() },
+        R::AccountRemove { user } => R::AccountRemove { user: user.clone() },
+        R::Accounts { domain, after, max } => R::Accounts { domain: domain.clone(), after: after.clone(), max: *max },
+        R::Activate { user } => R::Activate { user: user.clone() },
+        R::RosterPut { user, jid, name, groups } => {
+            R::RosterPut { user: user.clone(), jid: jid.clone(), name: name.clone(), groups: groups.clone() }
+        }
+        R::RosterRemove { user, jid } => R::RosterRemove { user: user.clone(), jid: jid.clone() },
+        R::Subscription { user, contact, event, stanza, at } => R::Subscription {
+            user: user.clone(),
+            contact: contact.clone(),
+            event: *event,
+            stanza: stanza.clone(),
+            at: *at,
+        },
+        R::OfflinePut { user, stanza } => R::OfflinePut { user: user.clone(), stanza: stanza.clone() },
+        R::OfflinePage { user, delete_to, after, bytes_max } => {
+            R::OfflinePage { user: user.clone(), delete_to: *delete_to, after: *after, bytes_max: *bytes_max }
+        }
+        R::DocumentGet { user, key } => R::DocumentGet { user: user.clone(), key: key.clone() },
+        R::DocumentPut { user, key, content } => {
+            R::DocumentPut { user: user.clone(), key: key.clone(), content: content.clone() }
+        }
+        R::LastSeen { user, at, status } => R::LastSeen { user: user.clone(), at: *at, status: status.clone() },
+        R::Relation { user, peer } => R::Relation { user: user.clone(), peer: peer.clone() },
+    }
+}
+
+#[test]
+fn accounts() {
+    let set = |user, password: &str| R::PasswordSet { user: jid(user), password: Zeroizing::new(password.to_owned()) };
+    let list =
+        |domain: &str, after: Option<&str>, max| R::Accounts { domain: domain.to_owned(), after: after.map(jid), max };
+    check(&[
+        (verify("a", "secret"), "false"),
+        (R::Credentials { user: jid("a") }, "no keys"),
+        (R::Activate { user: jid("a") }, "NoAccount"),
+        (set("a", "other"), "NoAccount"),
+        (create("a"), "done"),
+        (create("a"), "Conflict"),
+        (R::Credentials { user: jid("a") }, "keys"),
+        (R::Activate { user: jid("a") }, "0"),
+        (verify("a", "secret"), "true"),
+        (verify("a", "Secret"), "false"),
+        (set("a", "other"), "done"),
+        (verify("a", "secret"), "false"),
+        (verify("a", "other"), "true"),
+        // Too short: whoever asks has checked it before.
+        (set("a", "abc"), "Failed"),
+        (verify("a", "other"), "true"),
+        (create("b"), "done"),
+        (create("a.b"), "done"),
+        (create("a@y"), "done"),
+        (list("x", None, 9), "a@x a.b@x b@x"),
+        (list("x", None, 2), "a@x a.b@x"),
+        (list("x", Some("a.b@x"), 2), "b@x"),
+        (list("x", Some("b"), 2), ""),
+        (list("x", None, 0), ""),
+        // Behind a name that is not there, and behind another domain's.
+        (list("x", Some("aa@x"), 9), "b@x"),
+        (list("y", Some("b"), 9), "a@y"),
+        (list("x", Some("b@y"), 9), ""),
+        (list("z", None, 9), ""),
+        (R::AccountRemove { user: jid("a") }, ""),
+        (R::AccountRemove { user: jid("a") }, "NoAccount"),
+        (verify("a", "other"), "false"),
+        // Reserved (tombstone).
+        (create("a"), "Conflict"),
+        (list("x", None, 9), "a.b@x b@x"),
+    ]);
+}
+
+#[test]
+fn rosters() {
+    let grouped = R::RosterPut {
+        user: jid("a"),
+        jid: jid("b"),
+        name: "B".to_owned(),
+        groups: vec!["g".to_owned(), "h".to_owned()],
+    };
+    check(&[
+        (put("a", "b", "B"), "NoAccount"),
+        (remove("a", "b"), "NoAccount"),
+        (create("a"), "done"),
+        (create("b"), "done"),
+        (remove("a", "b"), "NotFound"),
+        (put("a", "b", ""), "a 1 ->none | kept | -"),
+        (put("a", "b", ""), "a 1 none>none | kept | -"),
+        (put("a", "b", "B"), "a 2 none>none | kept | -"),
+        (event("a", "subscribe", "b"), "a 3 none>none+ask | routed | b 0 ->-+in !subscribe"),
+        // RO-16: name and groups come later and leave the rest.
+        (grouped, "a 4 none+ask>none+ask | kept | -"),
+        (R::Activate { user: jid("a") }, "4 b@x=none(Bg,h)"),
+        (R::Activate { user: jid("b") }, "0 a@x?<presence type='subscribe'/>"),
+        // RO-18: listing somebody whose request is open keeps it open.
+        (put("b", "a", ""), "b 1 -+in>none+in | kept | -"),
+        (put("a", "c", ""), "a 5 ->none | kept | -"),
+        (put("a", "d", ""), "a 6 ->none | kept | -"),
+        (put("a", "a", "me"), "a 7 ->none | kept | -"),
+        (put("a", "e", ""), "Full"),
+        (event("a", "subscribe", "e"), "Full"),
+        (event("a", "subscribed", "e"), "Full"),
+        // Nothing to list, so nothing is over the bound.
+        (event("a", "unsubscribe", "e"), "a 7 ->- | routed | -"),
+        (put("a", "d", "D"), "a 8 none>none | kept | -"),
+        (remove("a", "a"), "a 9 none>- | kept | -"),
+        (remove("a", "d"), "a 10 none>- | kept | -"),
+        // RO-12, RO-13: ask and request are taken back too.
+        (remove("a", "b"), "a 11 none+ask>- | routed | b 1 none+in>none !unsubscribe >unsubscribed"),
+        (R::Activate { user: jid("a") }, "11 c@x=none()"),
+    ]);
+}
+
+#[test]
+fn subscriptions() {
+    check(&[
+        (event("a", "subscribe", "b"), "NoAccount"),
+        (create("a"), "done"),
+        // SU-11: nobody there, and the sender does not learn it.
+        (event("a", "subscribe", "b"), "a 1 ->none+ask | routed | -"),
+        (event("a", "subscribe", "b@elsewhere.example"), "a 2 ->none+ask | routed | -"),
+        (create("b"), "done"),
+        (create("c@y"), "done"),
+        (event("a", "subscribe", "b"), "a 2 none+ask>none+ask | routed | b 0 ->-+in !subscribe"),
+        // Repeated: neither delivered nor changed.
+        (event("a", "subscribe", "b"), "a 2 none+ask>none+ask | routed | b 0 -+in>-+in"),
+        // SU-21: approving somebody unlisted lists them.
+        (event("b", "subscribed", "a"), "b 1 -+in>from | routed | a 3 none+ask>to !subscribed"),
+        (event("b", "subscribed", "a"), "b 1 from>from | kept | -"),
+        // SU-18: a repeated request is answered.
+        (event("a", "subscribe", "b"), "a 3 to>to | routed | b 1 from>from >subscribed"),
+        (event("b", "subscribe", "a"), "b 2 from>from+ask | routed | a 3 to>to+in !subscribe"),
+        (event("a", "subscribed", "b"), "a 4 to+in>both | routed | b 3 from+ask>both !subscribed"),
+        (R::Relation { user: jid("a"), peer: jid("b") }, "true true None"),
+        (R::Relation { user: jid("a"), peer: jid("c@y") }, "true false None"),
+        (R::Relation { user: jid("z"), peer: jid("b") }, "false false None"),
+        (event("a", "unsubscribe", "b"), "a 5 both>from | routed | b 4 both>to !unsubscribe >unsubscribed"),
+        (event("b", "unsubscribe", "a"), "b 5 to>none | routed | a 6 from>none !unsubscribe >unsubscribed"),
+        // SU-09: pre-approval, between two domains; then the request is granted without a question, in one step.
+        (event("c@y", "subscribed", "a"), "c 1 ->none+approved | kept | -"),
+        (event("c@y", "subscribed", "a"), "c 1 none+approved>none+approved | kept | -"),
+        (event("a", "subscribe", "c@y"), "a 7 ->to !subscribed | routed | c 2 none+approved>from+approved >subscribed"),
+        (event("c@y", "unsubscribed", "a"), "c 3 from+approved>none | routed | a 8 to>none !unsubscribed"),
+        (event("c@y", "subscribed", "a"), "c 4 none>none+approved | kept | -"),
+        (event("c@y", "unsubscribed", "a"), "c 5 none+approved>none | kept | -"),
+        // Denied, and taken back.
+        (event("a", "subscribe", "c@y"), "a 9 none>none+ask | routed | c 5 none>none+in !subscribe"),
+        (event("c@y", "unsubscribed", "a"), "c 5 none+in>none | routed | a 10 none+ask>none !unsubscribed"),
+        (event("a", "subscribe", "c@y"), "a 11 none>none+ask | routed | c 5 none>none+in !subscribe"),
+        (event("a", "unsubscribe", "c@y"), "a 12 none+ask>none | routed | c 5 none+in>none !unsubscribe >unsubscribed"),
+        // To oneself: nothing.
+        (event("a", "subscribe", "a"), "a 12 ->- | kept | -"),
+        (event("a", "subscribed", "a"), "a 12 ->- | kept | -"),
+    ]);
+}
+
+#[test]
+fn requests_are_bounded() {
+    let long = |user| R::Subscription {
+        user: jid(user),
+        contact: jid("v"),
+        event: Event::Subscribe,
+        stanza: format!("<presence>{}</presence>", "x".repeat(70)).into_bytes(),
+        at: UtcTime(2),
+    };
+    let odd = "o'&<p@x";
+    check(&[
+        (create("v"), "done"),
+        (create("a"), "done"),
+        (create(odd), "done"),
+        (create("c"), "done"),
+        (long("a"), "a 1 ->none+ask | routed | v 0 ->-+in !subscribe"),
+        (event("c", "subscribe", "v"), "c 1 ->none+ask | routed | v 0 ->-+in !subscribe"),
+        // Over the bound of two: nothing reaches the contact.
+        (long(odd), "o'&<p 1 ->none+ask | routed | v 0 ->-"),
+        (
+            R::Activate { user: jid("v") },
+            "0 a@x?<presence from='a@x' to='v@x' type='subscribe'/> c@x?<presence type='subscribe'/>",
+        ),
+        (event("v", "subscribed", "a"), "v 1 -+in>from | routed | a 2 none+ask>to !subscribed"),
+        (long(odd), "o'&<p 1 none+ask>none+ask | routed | v 1 ->-+in !subscribe"),
+        (
+            R::Activate { user: jid("v") },
+            "1 a@x=from() c@x?<presence type='subscribe'/> \
+             o'&<p@x?<presence from='o&apos;&amp;&lt;p@x' to='v@x' type='subscribe'/>",
+        ),
+    ]);
+}
+
+#[test]
+fn removed_accounts_leave_nothing() {
+    let seen = |user| R::LastSeen { user: jid(user), at: UtcTime(9), status: "bye".to_owned() };
+    check(&[
+        (create("a"), "done"),
+        (create("b"), "done"),
+        (create("c@y"), "done"),
+        (create("d"), "done"),
+        (event("a", "subscribe", "b"), "a 1 ->none+ask | routed | b 0 ->-+in !subscribe"),
+        (event("b", "subscribed", "a"), "b 1 -+in>from | routed | a 2 none+ask>to !subscribed"),
+        (event("a", "subscribe", "c@y"), "a 3 ->none+ask | routed | c 0 ->-+in !subscribe"),
+        (event("d", "subscribe", "a"), "d 1 ->none+ask | routed | a 3 ->-+in !subscribe"),
+        (put("a", "e@elsewhere.example", ""), "a 4 ->none | kept | -"),
+        (offline("a", "m"), "done"),
+        (document("a", &DocumentKey::Vcard, "v"), "done"),
+        (document("a", &private("p"), "p"), "done"),
+        (seen("a"), "done"),
+        (R::Relation { user: jid("a"), peer: jid("b") }, r#"true false Some((UtcTime(9), "bye"))"#),
+        (
+            R::AccountRemove { user: jid("a") },
+            "b 2 from>none !unsubscribe >unsubscribed | c 0 -+in>- !unsubscribe >unsubscribed | \
+             d 2 none+ask>none !unsubscribed",
+        ),
+        (R::Relation { user: jid("a"), peer: jid("b") }, "false false None"),
+        (offline("a", "m"), "NoAccount"),
+        (page("a", 0, 0, 99), ""),
+        (R::DocumentGet { user: jid("a"), key: DocumentKey::Vcard }, "none"),
+        (document("a", &DocumentKey::Vcard, "v"), "NoAccount"),
+        // Its last session leaves after it has gone.
+        (seen("a"), "done"),
+        (R::Relation { user: jid("a"), peer: jid("b") }, "false false None"),
+        (R::Activate { user: jid("b") }, "2 a@x=none()"),
+    ]);
+    let mut store = memory();
+    store.apply(&[create("a"), offline("a", "m"), document("a", &private("p"), "p"), seen("a")]);
+    store.apply(&[R::AccountRemove { user: jid("a") }]);
+    assert_eq!(dump(store.engine()), [(Table::Tombstones, b"x\0a".to_vec(), vec![1])]);
+}
+
+#[test]
+fn offline_messages() {
+    check(&[
+        (offline("a", "m"), "NoAccount"),
+        (create("a"), "done"),
+        (create("a2"), "done"),
+        (offline("a2", "other"), "done"),
+        (page("a", 0, 0, 99), ""),
+        (R::Activate { user: jid("a") }, "0"),
+        (offline("a", "one"), "done"),
+        (R::Activate { user: jid("a") }, "0 messages"),
+        (offline("a", "two"), "done"),
+        (offline("a", "three"), "done"),
+        (offline("a", "four"), "Full"),
+        (page("a", 0, 0, 99), "1:one 2:two 3:three"),
+        (page("a", 0, 0, 6), "1:one 2:two"),
+        (page("a", 0, 2, 1), "3:three"),
+        (page("a", 0, 3, 99), ""),
+        (page("a", 0, u64::MAX, 99), ""),
+        (page("a", 0, 0, 0), ""),
+        (page("a", 1, 0, 4), "2:two"),
+        (page("a", 1, 0, 99), "2:two 3:three"),
+        (offline("a", "four"), "done"),
+        // 5 + 3 + 4 bytes so far, 20 allowed.
+        (page("a", 2, 0, 0), ""),
+        (offline("a", "twelve bytes"), "Full"),
+        (offline("a", "eleven byte"), "done"),
+        (page("a", u64::MAX, 0, 99), ""),
+        (R::Activate { user: jid("a") }, "0"),
+        // Numbers are not used again.
+        (offline("a", "five"), "done"),
+        (page("a", 0, 0, 99), "6:five"),
+        (page("a2", 0, 0, 99), "1:other"),
+        (page("b", 5, 0, 99), ""),
+    ]);
+}
+
+#[test]
+fn documents() {
+    let get = |key: &DocumentKey| R::DocumentGet { user: jid("a"), key: key.clone() };
+    let (card, p, q) = (DocumentKey::Vcard, private("p"), private("q"));
+    let endless = private(&"x".repeat(70_000));
+    check(&[
+        (document("a", &card, "v"), "NoAccount"),
+        (get(&card), "none"),
+        (create("a"), "done"),
+        (document("a", &card, "0123456789"), "done"),
+        (document("a", &card, "0123456789a"), "Full"),
+        (get(&card), "0123456789"),
+        (document("a", &p, "012345678"), "Full"),
+        (document("a", &p, "01234567"), "done"),
+        (document("a", &q, "01234"), "Full"),
+        (document("a", &q, "0123"), "done"),
+        (document("a", &q, "4567"), "done"),
+        (get(&q), "4567"),
+        (document("a", &p, ""), "done"),
+        (document("a", &p, ""), "done"),
+        (get(&p), "none"),
+        (document("a", &q, "01234567"), "done"),
+        (document("a", &p, "0123"), "done"),
+        (document("a", &private("r"), "0"), "Full"),
+        (document("a", &card, ""), "done"),
+        (get(&card), "none"),
+        (document("a", &endless, "0"), "Full"),
+        (get(&endless), "none"),
+    ]);
+}
+
+struct Host;
+
+impl Authenticator for Host {
+    fn verify(&mut self, user: &str, password: &str) -> bool {
+        user == "h@x" && password == "theirs"
+    }
+}
+
+#[test]
+fn users_of_a_host() {
+    let mut store = memory();
+    store.apply(&[create("a"), create("h")]);
+    store.apply(&[R::AccountRemove { user: jid("h") }]);
+    store.set_authenticator(Box::new(Host));
+    for (request, expected) in [
+        (verify("h", "wrong"), "false"),
+        (R::Activate { user: jid("h") }, "NoAccount"),
+        (verify("h", "theirs"), "true"),
+        (R::Activate { user: jid("h") }, "0"),
+        (verify("h", "theirs"), "true"),
+        (verify("a", "secret"), "false"),
+        (R::Credentials { user: jid("a") }, "no keys"),
+        (R::PasswordSet { user: jid("a"), password: Zeroizing::new("other".to_owned()) }, "NoAccount"),
+        (create("b"), "done"),
+    ] {
+        assert_eq!(show(&store.apply(std::slice::from_ref(&request))[0]), expected, "{request:?}");
+    }
+    // The keys of who had some are neither used nor lost; nobody gets new ones.
+    let mut store = store.reopened(&config());
+    assert_eq!(
+        store.apply(&[verify("a", "secret"), verify("b", "secret")]).iter().map(show).collect::<String>(),
+        "truefalse"
+    );
+}
+
+#[test]
+fn damaged_records_are_refused() {
+    let mut store = memory();
+    store.apply(&[create("a"), create("b"), event("a", "subscribe", "b"), event("b", "subscribed", "a")]);
+    store.engine().transact(true, &mut |tx| tx.put(Table::Rosters, b"x\0b", &[9])).expect("memory");
+    let before = dump(store.engine());
+    let requests =
+        [R::Activate { user: jid("b") }, remove("a", "b"), R::AccountRemove { user: jid("a") }, put("a", "c", "")];
+    let replies: Vec<String> = store.apply(&requests[..3]).iter().map(show).collect();
+    // What would have changed the other half too leaves both alone.
+    assert_eq!(replies, ["Failed", "Failed", "Failed"]);
+    assert_eq!(dump(store.engine()), before);
+    assert_eq!(show(&store.apply(&requests[3..])[0]), "a 3 ->none | kept | -");
+}
+
+#[test]
+fn faults() {
+    let mut store = Faults::new(memory());
+    let mut run = |n, error| {
+        store.fail_nth_write(n, error);
+        let mut results = Vec::new();
+        while store.is_due() {
+            assert_eq!(show(&store.apply(&[page("a", 0, 0, 99)])[0]), "", "reads are not counted");
+            results.push(store.apply(&[create("a"), create("a")]).iter().map(show).collect::<Vec<_>>().join(" "));
+        }
+        results
+    };
+    assert_eq!(run(1, StoreError::DiskFull), ["DiskFull DiskFull"]);
+    assert_eq!(run(3, StoreError::Failed), ["done Conflict", "Conflict Conflict", "Failed Failed"]);
+    store.fail_nth(1, StoreError::Failed);
+    assert_eq!(show(&store.apply(&[page("a", 0, 0, 99)])[0]), "Failed");
+    assert_eq!(store.into_inner().apply(&[verify("a", "secret")]).iter().map(show).collect::<String>(), "true");
+}
+
+/// xorshift64*; seeds must not be 0.
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+    }
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+/// Any request, about few enough names that they meet.
+pub(super) fn any_request(dice: &mut Dice) -> R {
+    const USERS: [&str; 6] = ["a", "b", "c", "d@y", "e@y", "f@elsewhere.example"];
+    const EVENTS: [&str; 4] = ["subscribe", "subscribed", "unsubscribe", "unsubscribed"];
+    let (user, other) = (dice.pick(&USERS), dice.pick(&USERS));
+    let text = dice.pick(&["", "x", "text", "a longer one"]);
+    let number = dice.below(6);
+    let key = if number < 2 { DocumentKey::Vcard } else { private(dice.pick(&["p", "q"])) };
+    match dice.below(64) {
+        0..=5 => create(user),
+        6 => R::AccountRemove { user: jid(user) },
+        7 => verify(user, dice.pick(&["secret", "wrong"])),
+        8 => R::PasswordSet { user: jid(user), password: Zeroizing::new("secret".to_owned()) },
+        9 => R::Accounts { domain: "x".to_owned(), after: Some(jid(other)), max: number as usize },
+        10 => R::Credentials { user: jid(user) },
+        11..=14 => R::Activate { user: jid(user) },
+        15..=18 => put(user, other, text),
+        19..=21 => remove(user, other),
+        22..=45 => event(user, dice.pick(&EVENTS), other),
+        46..=50 => offline(user, text),
+        51..=54 => page(user, dice.below(8), number, 6 * number as usize),
+        55..=58 => document(user, &key, text),
+        59..=60 => R::DocumentGet { user: jid(user), key },
+        61 => R::LastSeen { user: jid(user), at: UtcTime(number), status: text.to_owned() },
+        _ => R::Relation { user: jid(user), peer: jid(other) },
+    }
+}
+
+/// What must hold between two accounts of ours at all times.
+fn check_pairs(store: &mut dyn Store) {
+    let names = ["a@x", "b@x", "c@x", "d@y", "e@y"];
+    let mut rosters = Vec::new();
+    for name in names {
+        if let Ok(Stored::Account(record)) = store.apply(&[R::Activate { user: jid(name) }]).remove(0) {
+            rosters.push((jid(name), record.roster));
+        }
+    }
+    for (user, mine) in &rosters {
+        for (contact, theirs) in rosters.iter().filter(|(contact, _)| contact != user) {
+            let item = mine.items.get(contact).cloned().unwrap_or_default();
+            let other = theirs.items.get(user).cloned().unwrap_or_default();
+            assert_eq!(item.subscription.to(), other.subscription.from(), "{user} and {contact}");
+            assert!(!theirs.requests.contains_key(user) || item.ask, "{contact} was asked and {user} did not ask");
+            assert!(!item.ask || !item.subscription.to(), "{user} asks for what is granted");
+            assert!(!theirs.requests.contains_key(user) || other.subscription != Subscription::From);
+        }
+    }
+}
+
+#[test]
+fn random_sequences_agree() {
+    for seed in 1..=16 {
+        let mut dice = Dice(seed * 0x9e37_79b9);
+        let (mut memory, mut redb) = (memory(), redb());
+        for _ in 0..60 {
+            let batch: Vec<R> = (0..=dice.below(12)).map(|_| any_request(&mut dice)).collect();
+            let expected: Vec<String> = memory.apply(&batch).iter().map(show).collect();
+            let got: Vec<String> = redb.apply(&batch).iter().map(show).collect();
+            assert_eq!(got, expected, "seed {seed}, {batch:?}");
+        }
+        check_pairs(&mut redb);
+        assert_eq!(dump(redb.engine()), dump(memory.engine()), "seed {seed}");
+        assert_eq!(dump(memory.reopened(&config()).engine()), dump(memory.engine()));
+    }
+}
+
+/// A directory that goes when the test does.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Scratch {
+        let path = std::env::temp_dir().join(format!("whinchat-store-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a temporary directory");
+        Scratch(path)
+    }
+    fn file(&self) -> PathBuf {
+        self.0.join("whinchat.redb")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn open_error(path: &Path) -> String {
+    RedbStore::open(path, &config()).map(drop).expect_err("must not open").to_string()
+}
+
+#[test]
+fn files() {
+    let scratch = Scratch::new("files");
+    let path = scratch.file();
+    let mut store = RedbStore::open(&path, &config()).expect("a new file");
+    let secret = store.secret();
+    assert_eq!(store.apply(&[create("a"), put("a", "b", "B")]).iter().filter(|reply| reply.is_ok()).count(), 2);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&path).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "only its owner may read it");
+    }
+    let error = RedbStore::open(&path, &config()).map(drop).expect_err("locked");
+    assert!(matches!(error.cause(), OpenCause::Locked), "{error:?}");
+    assert!(error.to_string().contains("in use by another process"), "{error}");
+    let before = dump(store.engine());
+    drop(store);
+    let mut store = RedbStore::open(&path, &config()).expect("opens again");
+    assert_eq!(store.secret(), secret);
+    assert_eq!(dump(store.engine()), before);
+    let put_format = |tx: &mut dyn super::apply::Tx| tx.put(Table::Meta, b"format", &[1, 9]);
+    store.engine().transact(true, &mut { put_format }).expect("writes");
+    drop(store);
+    let newer = open_error(&path);
+    assert!(newer.contains("newer version (format 9, this one knows 1)"), "{newer}");
+
+    let text = scratch.0.join("text");
+    std::fs::write(&text, "It was the nightingale, and not the lark.".repeat(1000)).expect("writes");
+    assert!(open_error(&text).contains("not a database of this server"), "{}", open_error(&text));
+    let other = scratch.0.join("other");
+    let database = redb::Database::create(&other).expect("creates");
+    let txn = database.begin_write().expect("begins");
+    txn.open_table(redb::TableDefinition::<u64, u64>::new("numbers")).expect("opens");
+    txn.commit().expect("commits");
+    drop(database);
+    assert!(open_error(&other).contains("not a database of this server"), "{}", open_error(&other));
+    let missing = open_error(&scratch.0.join("no/such/directory"));
+    assert!(missing.contains("cannot be opened") && missing.contains("directory exists"), "{missing}");
+}

@@ -1,0 +1,182 @@
+//! The storage thread: takes what has queued, one transaction, one sync, wakes the loop.
+//!
+//! Requests are answered in the order in which they were sent, but for those that hash a password
+//! ([`StoreRequest::is_slow`]): they have a queue of their own, in order among themselves, and one of them is carried out
+//! between two batches. So a flood of log-ins delays a commit by one hash at most, and a steady flow of writes does not keep
+//! anybody from logging in.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::Store;
+use crate::core::effects::{StoreError, StoreReply, StoreRequest, Ticket};
+
+/// Requests of one transaction. Beyond it a commit gets no cheaper a row, only later.
+const BATCH_MAX: usize = 4096;
+
+/// What the storage thread has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreCounters {
+    /// Requests answered.
+    pub requests: u64,
+    /// Batches of them that had something to write; what is written in one is committed and synced once.
+    pub commits: u64,
+    /// Requests answered with [`StoreError::DiskFull`] or [`StoreError::Failed`].
+    pub failures: u64,
+}
+
+/// A store on a thread of its own.
+pub struct StoreThread {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Signalled when something was queued or the queue was closed.
+    queued: Condvar,
+    replies: Mutex<Vec<(Ticket, StoreReply)>>,
+    requests: AtomicU64,
+    commits: AtomicU64,
+    failures: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    quick: VecDeque<(Ticket, StoreRequest)>,
+    slow: VecDeque<(Ticket, StoreRequest)>,
+    is_closed: bool,
+}
+
+/// Nothing panics while it holds one of these locks, so what is behind them is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StoreThread {
+    /// Starts the thread. It calls `wake` after it has published replies.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn spawn(store: Box<dyn Store>, wake: impl Fn() + Send + 'static) -> std::io::Result<StoreThread> {
+        let shared = Arc::new(Shared::default());
+        let theirs = shared.clone();
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || theirs.run(store, &wake))?;
+        Ok(StoreThread { shared, thread: Some(thread) })
+    }
+
+    /// Queues requests, and leaves the vector empty. Never waits; how many may be queued is the core's bound
+    /// (`Limits::store_queue_max`, `Limits::hash_queue_max`).
+    pub fn send(&self, requests: &mut Vec<(Ticket, StoreRequest)>) {
+        if requests.is_empty() {
+            return;
+        }
+        let mut queue = lock(&self.shared.queue);
+        for request in requests.drain(..) {
+            if request.1.is_slow() {
+                queue.slow.push_back(request);
+            } else {
+                queue.quick.push_back(request);
+            }
+        }
+        drop(queue);
+        self.shared.queued.notify_one();
+    }
+
+    /// Appends the replies that have come since the last call.
+    pub fn take_replies(&self, replies: &mut Vec<(Ticket, StoreReply)>) {
+        replies.append(&mut lock(&self.shared.replies));
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> StoreCounters {
+        StoreCounters {
+            requests: self.shared.requests.load(Ordering::Relaxed),
+            commits: self.shared.commits.load(Ordering::Relaxed),
+            failures: self.shared.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Carries out all that is queued, closes the store and ends the thread. Replies that nobody took are dropped.
+    pub fn close(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        lock(&self.shared.queue).is_closed = true;
+        self.shared.queued.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("store: the storage thread has panicked");
+        }
+    }
+}
+
+impl Drop for StoreThread {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Shared {
+    fn run(&self, mut store: Box<dyn Store>, wake: &dyn Fn()) {
+        let (mut tickets, mut batch) = (Vec::new(), Vec::new());
+        while let Some(slow) = self.take(&mut tickets, &mut batch) {
+            self.carry_out(&mut *store, &mut tickets, &mut batch, wake);
+            if let Some((ticket, request)) = slow {
+                tickets.push(ticket);
+                batch.push(request);
+                self.carry_out(&mut *store, &mut tickets, &mut batch, wake);
+            }
+        }
+    }
+
+    /// Waits for requests, and takes what is there: quick ones and at most one slow one. `None` when all is done and closed.
+    fn take(&self, tickets: &mut Vec<Ticket>, batch: &mut Vec<StoreRequest>) -> Option<Option<(Ticket, StoreRequest)>> {
+        let mut queue = lock(&self.queue);
+        while queue.quick.is_empty() && queue.slow.is_empty() {
+            if queue.is_closed {
+                return None;
+            }
+            queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        let taken = queue.quick.len().min(BATCH_MAX);
+        for (ticket, request) in queue.quick.drain(..taken) {
+            tickets.push(ticket);
+            batch.push(request);
+        }
+        Some(queue.slow.pop_front())
+    }
+
+    /// One batch, and empties it.
+    fn carry_out(
+        &self,
+        store: &mut dyn Store,
+        tickets: &mut Vec<Ticket>,
+        batch: &mut Vec<StoreRequest>,
+        wake: &dyn Fn(),
+    ) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut answers = catch_unwind(AssertUnwindSafe(|| store.apply(batch))).unwrap_or_else(|_| {
+            log::error!("store: carrying out a batch of {} requests has panicked", batch.len());
+            Vec::new()
+        });
+        debug_assert!(answers.is_empty() || answers.len() == batch.len(), "one reply for each request");
+        // Somebody waits for each of them.
+        answers.resize_with(batch.len(), || Err(StoreError::Failed));
+        let failures = answers.iter().filter(|answer| matches!(answer, Err(StoreError::DiskFull | StoreError::Failed)));
+        self.failures.fetch_add(failures.count() as u64, Ordering::Relaxed);
+        self.requests.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.commits.fetch_add(batch.iter().any(StoreRequest::may_write).into(), Ordering::Relaxed);
+        batch.clear();
+        lock(&self.replies).extend(tickets.drain(..).zip(answers));
+        wake();
+    }
+}
