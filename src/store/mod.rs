@@ -8,6 +8,8 @@
 
 mod account;
 mod apply;
+#[cfg(test)]
+mod crash_tests;
 mod faults;
 mod memory;
 mod offline;

@@ -180,3 +180,137 @@ impl Shared {
         wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use super::super::tests::{create, jid, memory, offline, put, show};
+    use super::super::{Authenticator, MemoryStore};
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A store that tells of each batch and carries it out when it is let.
+    struct Gate {
+        inner: MemoryStore,
+        begun: Sender<usize>,
+        go: Receiver<()>,
+    }
+
+    impl Store for Gate {
+        fn apply(&mut self, batch: &[StoreRequest]) -> Vec<StoreReply> {
+            let _ = self.begun.send(batch.len());
+            let _ = self.go.recv_timeout(PATIENCE);
+            assert!(!batch.iter().any(|request| matches!(request, StoreRequest::Accounts { .. })), "asked to panic");
+            self.inner.apply(batch)
+        }
+        fn secret(&self) -> [u8; 32] {
+            self.inner.secret()
+        }
+        fn set_authenticator(&mut self, _: Box<dyn Authenticator>) {}
+    }
+
+    struct Bench {
+        thread: StoreThread,
+        begun: Receiver<usize>,
+        go: Sender<()>,
+        woken: Receiver<()>,
+        next: u64,
+    }
+
+    impl Bench {
+        fn new() -> Bench {
+            let ((begun_in, begun), (go, go_out), (wake, woken)) = (channel(), channel(), channel());
+            let store = Gate { inner: memory(), begun: begun_in, go: go_out };
+            let wake = move || {
+                let _ = wake.send(());
+            };
+            let thread = StoreThread::spawn(Box::new(store), wake).expect("a thread");
+            Bench { thread, begun, go, woken, next: 0 }
+        }
+
+        fn send(&mut self, requests: impl IntoIterator<Item = StoreRequest>) {
+            let mut tickets = Vec::new();
+            for request in requests {
+                tickets.push((Ticket(self.next), request));
+                self.next += 1;
+            }
+            self.thread.send(&mut tickets);
+            assert!(tickets.is_empty());
+        }
+
+        /// Waits until a batch has begun; its size.
+        fn begun(&self) -> usize {
+            self.begun.recv_timeout(PATIENCE).expect("a batch")
+        }
+
+        /// Lets the batch go on and waits for its replies.
+        fn finish(&self) -> String {
+            self.go.send(()).expect("the store is there");
+            self.woken.recv_timeout(PATIENCE).expect("woken");
+            let mut replies = Vec::new();
+            self.thread.take_replies(&mut replies);
+            let lines: Vec<String> =
+                replies.iter().map(|(ticket, reply)| format!("{}={}", ticket.0, show(reply))).collect();
+            lines.join(" ")
+        }
+    }
+
+    #[test]
+    fn batches() {
+        let mut bench = Bench::new();
+        bench.send([create("a")]);
+        assert_eq!(bench.begun(), 1);
+        // While that is being done, others come: three quick ones around two slow ones.
+        bench.send([offline("a", "one"), create("b"), offline("b", "two")]);
+        bench.send([create("b"), offline("a", "three")]);
+        assert_eq!(bench.finish(), "0=done");
+        // All the quick ones make one batch, overtaking what is slow; b is not there yet.
+        assert_eq!((bench.begun(), bench.finish().as_str()), (3, "1=done 3=NoAccount 5=done"));
+        // What came meanwhile goes before the second slow one.
+        assert_eq!(bench.begun(), 1);
+        bench.send([offline("b", "four")]);
+        assert_eq!(bench.finish(), "2=done");
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "6=done"));
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "4=Conflict"));
+        assert_eq!(bench.thread.counters(), StoreCounters { requests: 7, commits: 5, failures: 0 });
+    }
+
+    #[test]
+    fn a_batch_is_bounded() {
+        let mut bench = Bench::new();
+        bench.send([create("a")]);
+        bench.begun();
+        bench.send((0..BATCH_MAX + 1).map(|_| put("a", "b", "")));
+        bench.finish();
+        assert_eq!(bench.begun(), BATCH_MAX);
+        bench.finish();
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "4097=a 1 none>none | kept | -"));
+    }
+
+    #[test]
+    fn a_panic_is_answered() {
+        let mut bench = Bench::new();
+        bench.send([StoreRequest::Accounts { domain: "x".to_owned(), after: None, max: 1 }]);
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "0=Failed"));
+        bench.send([StoreRequest::Activate { user: jid("a") }]);
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "1=NoAccount"));
+        assert_eq!(bench.thread.counters().failures, 1);
+    }
+
+    #[test]
+    fn closing_carries_out_what_is_queued() {
+        let mut bench = Bench::new();
+        bench.send([create("a")]);
+        assert_eq!(bench.begun(), 1);
+        bench.send([offline("a", "one"), create("b"), create("c")]);
+        (0..4).for_each(|_| bench.go.send(()).expect("the store is there"));
+        bench.thread.close();
+        assert_eq!(bench.begun.try_iter().collect::<Vec<_>>(), [1, 1, 1]);
+        assert_eq!(bench.woken.try_iter().count(), 4);
+        // The store went with its thread.
+        bench.go.send(()).expect_err("closed");
+    }
+}

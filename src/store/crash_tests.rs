@@ -1,0 +1,323 @@
+//! The file on a disk that fails, fills up, or loses power: nothing acknowledged is lost, nothing refused has happened.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use redb::StorageBackend;
+
+use super::apply::Random;
+use super::tests::{Dice, SEED, any_request, config, create, dump, event, jid, memory, offline, put, show};
+use super::{MemoryStore, OpenError, RedbStore, Store};
+use crate::core::effects::StoreRequest as R;
+
+/// What goes wrong, counted from when it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// The n-th write or change of length fails, once.
+    Write(u64),
+    /// The n-th sync fails, once.
+    Sync(u64),
+    /// Everything from the n-th write, change of length or sync on.
+    Power(u64),
+    /// Nothing can be written where nothing was written before.
+    Full,
+}
+
+#[derive(Clone, Debug)]
+enum Pending {
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+}
+
+#[derive(Debug, Default)]
+struct Platter {
+    /// What a reader sees.
+    cached: Vec<u8>,
+    /// What is safe.
+    durable: Vec<u8>,
+    /// What was done since the last sync.
+    pending: Vec<Pending>,
+    trouble: Option<Trouble>,
+    /// Writes so far, and how far they reach.
+    writes: u64,
+    reach: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<Platter>>);
+
+const SECTOR: usize = 512;
+
+fn apply(image: &mut Vec<u8>, pending: &Pending) {
+    match pending {
+        Pending::SetLen(len) => image.resize(*len as usize, 0),
+        Pending::Write(offset, data) => {
+            let (from, to) = (*offset as usize, *offset as usize + data.len());
+            // Past an end that was not moved: the file system leaves a hole before it.
+            image.resize(image.len().max(to), 0);
+            image[from..to].copy_from_slice(data);
+        }
+    }
+}
+
+impl Disk {
+    fn with<T>(&self, run: impl FnOnce(&mut Platter) -> T) -> T {
+        run(&mut self.0.lock().expect("no panic while it is held"))
+    }
+
+    fn trouble(&self, trouble: Option<Trouble>) {
+        self.with(|platter| platter.trouble = trouble);
+    }
+
+    /// The disk as it may be found when the power is back: of what was not synced, any part, in whole sectors.
+    fn after_power_cut(&self, dice: &mut Dice) -> Disk {
+        let mut image = self.with(|platter| platter.durable.clone());
+        for pending in self.with(|platter| platter.pending.clone()) {
+            match (dice.below(4), &pending) {
+                (0, _) => {}
+                (1, Pending::Write(offset, data)) => {
+                    for (at, sector) in data.chunks(SECTOR).enumerate().filter(|_| dice.below(2) == 0) {
+                        apply(&mut image, &Pending::Write(offset + (at * SECTOR) as u64, sector.to_vec()));
+                    }
+                }
+                _ => apply(&mut image, &pending),
+            }
+        }
+        let reach = image.len() as u64;
+        Disk(Arc::new(Mutex::new(Platter { cached: image.clone(), durable: image, reach, ..Platter::default() })))
+    }
+}
+
+impl Platter {
+    fn change(&mut self, pending: Pending) -> io::Result<()> {
+        let error = match (&mut self.trouble, &pending) {
+            (Some(Trouble::Power(n)), _) => count(n).then_some(io::ErrorKind::BrokenPipe),
+            (Some(Trouble::Write(n)), _) => count(n).then_some(io::ErrorKind::StorageFull),
+            (Some(Trouble::Full), Pending::Write(offset, data)) => {
+                (offset + data.len() as u64 > self.reach).then_some(io::ErrorKind::StorageFull)
+            }
+            _ => None,
+        };
+        if let Some(kind) = error {
+            if let Some(Trouble::Write(_)) = self.trouble {
+                self.trouble = None;
+            }
+            return Err(kind.into());
+        }
+        if let Pending::Write(offset, data) = &pending {
+            self.writes += 1;
+            self.reach = self.reach.max(offset + data.len() as u64);
+        }
+        apply(&mut self.cached, &pending);
+        self.pending.push(pending);
+        Ok(())
+    }
+}
+
+/// Whether it is the turn; stays so.
+fn count(n: &mut u64) -> bool {
+    *n = n.saturating_sub(1);
+    *n == 0
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.with(|platter| platter.cached.len() as u64))
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.with(|platter| {
+            let from = offset as usize;
+            let data = platter.cached.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            out.copy_from_slice(data);
+            Ok(())
+        })
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with(|platter| platter.change(Pending::SetLen(len)))
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.with(|platter| platter.change(Pending::Write(offset, data.to_vec())))
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|platter| {
+            let fails = match &mut platter.trouble {
+                Some(Trouble::Power(n) | Trouble::Sync(n)) => count(n),
+                _ => false,
+            };
+            if fails {
+                if let Some(Trouble::Sync(_)) = platter.trouble {
+                    platter.trouble = None;
+                }
+                return Err(io::Error::other("lost"));
+            }
+            for pending in std::mem::take(&mut platter.pending) {
+                apply(&mut platter.durable, &pending);
+            }
+            Ok(())
+        })
+    }
+}
+
+fn open(disk: &Disk) -> Result<RedbStore, OpenError> {
+    let disk = disk.clone();
+    let open = move || Ok(Box::new(disk.clone()) as Box<dyn StorageBackend>);
+    RedbStore::build(PathBuf::from("test"), Box::new(open), &config(), Random::Seeded { seed: SEED, drawn: 0 })
+}
+
+/// A store on a disk with some accounts, and the map that it must agree with.
+fn begin() -> (Disk, RedbStore, MemoryStore) {
+    let disk = Disk::default();
+    let (mut store, mut model) = (open(&disk).expect("a new disk"), memory());
+    let accounts: Vec<R> = ["a", "b", "c", "d@y", "e@y"].map(create).into();
+    let replies = store.apply(&accounts);
+    assert_eq!(replies.iter().map(show).collect::<Vec<_>>(), ["done"; 5]);
+    model.apply(&accounts);
+    (disk, store, model)
+}
+
+/// Requests that are one transaction and draw nothing, so that a failed batch leaves store and model in step.
+fn any_batch(dice: &mut Dice) -> Vec<R> {
+    let mut batch = Vec::new();
+    for _ in 0..=dice.below(8) {
+        batch.extend(std::iter::repeat_with(|| any_request(dice)).find(|request| !request.is_slow()));
+    }
+    batch
+}
+
+fn lines(store: &mut dyn Store, batch: &[R]) -> Vec<String> {
+    store.apply(batch).iter().map(show).collect()
+}
+
+#[test]
+fn failed_writes_are_refused_and_forgotten() {
+    for n in 1.. {
+        let (disk, mut store, mut model) = begin();
+        let mut dice = Dice(n);
+        let mut failures = 0;
+        disk.trouble(Some(Trouble::Write(n)));
+        for _ in 0..12 {
+            let batch = any_batch(&mut dice);
+            let mut after = model.reopened(&config());
+            let (got, expected) = (lines(&mut store, &batch), lines(&mut after, &batch));
+            if got == expected {
+                model = after;
+            } else {
+                // What was read before the first write is right, the rest is refused.
+                let kept = got.iter().zip(&expected).take_while(|(got, expected)| got == expected).count();
+                assert!(got[kept..].iter().all(|line| line == "DiskFull"), "write {n}: {got:?} not {expected:?}");
+                failures += 1;
+            }
+            assert_eq!(dump(store.engine()), dump(model.engine()), "write {n}, {got:?}");
+        }
+        drop(store);
+        let fired = disk.with(|platter| platter.trouble.take().is_none());
+        let mut store = open(&disk).expect("opens again");
+        assert_eq!(dump(store.engine()), dump(model.engine()), "write {n}, opened again");
+        if !fired {
+            assert!(n > 20, "the scenario writes more than {n} times");
+            return;
+        }
+        // The write may have been one that closing makes, or one that redb can do without.
+        assert!(failures <= 1);
+    }
+}
+
+#[test]
+fn full_disks_are_read_from() {
+    let (disk, mut store, mut model) = begin();
+    disk.trouble(Some(Trouble::Full));
+    let question = [R::Credentials { user: jid("a") }, R::Activate { user: jid("b") }];
+    let mut refused = 0;
+    for round in 0..400 {
+        let batch = [put("a", "b", &"x".repeat(5000 + 50 * round)), event("b", "subscribe", "c")];
+        let got = lines(&mut store, &batch);
+        if got == ["DiskFull", "DiskFull"] {
+            refused += 1;
+        } else {
+            assert_eq!(got, lines(&mut model, &batch), "round {round}");
+        }
+        // People can log in all the while.
+        assert_eq!(lines(&mut store, &question), lines(&mut model, &question), "round {round}");
+        if refused == 3 {
+            break;
+        }
+    }
+    assert_eq!(refused, 3, "it must get full");
+    disk.trouble(None);
+    let batch = [put("a", "b", &"x".repeat(9000)), offline("a", "there is room")];
+    assert_eq!(lines(&mut store, &batch), lines(&mut model, &batch));
+    assert_eq!(dump(store.engine()), dump(model.engine()));
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_written() {
+    for n in 1.. {
+        let (disk, mut store, mut model) = begin();
+        let mut dice = Dice(n);
+        disk.trouble(Some(Trouble::Sync(n)));
+        let mut after = model.reopened(&config());
+        let mut writes = None;
+        for _ in 0..8 {
+            let batch = any_batch(&mut dice);
+            if let Some(writes) = writes {
+                let got = lines(&mut store, &batch);
+                let refused = |(request, line): (&R, &String)| !request.may_write() || line == "Failed";
+                assert!(batch.iter().zip(&got).all(refused), "sync {n}: {got:?}");
+                assert_eq!(disk.with(|platter| platter.writes), writes, "sync {n}");
+                continue;
+            }
+            after = model.reopened(&config());
+            let (got, expected) = (lines(&mut store, &batch), lines(&mut after, &batch));
+            if disk.with(|platter| platter.trouble.is_none()) {
+                assert_ne!(got, expected, "sync {n} failed and nobody was told");
+                writes = Some(disk.with(|platter| platter.writes));
+            } else {
+                assert_eq!(got, expected);
+                model = after.reopened(&config());
+            }
+        }
+        if writes.is_none() {
+            assert!(n > 8);
+            return;
+        }
+        drop(store);
+        check_survivor(&disk.after_power_cut(&mut dice), &mut model, &mut after, &format!("sync {n}"));
+    }
+}
+
+/// What is found later is all that was acknowledged, and of what was not the whole batch or nothing.
+fn check_survivor(disk: &Disk, acknowledged: &mut MemoryStore, attempted: &mut MemoryStore, what: &str) {
+    let mut store = open(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = dump(store.engine());
+    if found != dump(acknowledged.engine()) {
+        assert_eq!(found, dump(attempted.engine()), "{what}");
+    }
+    // And life goes on.
+    assert_eq!(
+        lines(&mut store, &[R::LastSeen { user: jid("a"), at: Default::default(), status: String::new() }]),
+        ["done"]
+    );
+}
+
+#[test]
+fn power_cuts_lose_nothing_acknowledged() {
+    for seed in 1..=150 {
+        let mut dice = Dice(seed * 0x9e37_79b9);
+        let (disk, mut store, mut model) = begin();
+        let mut after = model.reopened(&config());
+        disk.trouble(Some(Trouble::Power(1 + dice.below(150))));
+        for _ in 0..12 {
+            let batch = any_batch(&mut dice);
+            after = model.reopened(&config());
+            let (got, expected) = (lines(&mut store, &batch), lines(&mut after, &batch));
+            // From the cut on, only what needs no commit is right.
+            if got != expected {
+                break;
+            }
+            model = after.reopened(&config());
+        }
+        check_survivor(&disk.after_power_cut(&mut dice), &mut model, &mut after, &format!("seed {seed}"));
+        drop(store);
+    }
+}
