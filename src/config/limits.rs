@@ -31,6 +31,8 @@ pub struct Limits {
     pub idle_ping: Duration,
     /// Time a peer has for an answer to that, then it is taken for gone.
     pub ping_answer: Duration,
+    /// How long a session whose connection was lost waits to be resumed (XEP-0198).
+    pub resume_time: Duration,
     /// A peer that takes none of our bytes for so long is gone.
     pub write_stall: Duration,
     /// Time a peer has to close its side after ours is closed.
@@ -103,6 +105,7 @@ impl Default for Limits {
             bind_failures_max: 6,
             idle_ping: Duration::from_secs(600),
             ping_answer: Duration::from_secs(60),
+            resume_time: Duration::from_secs(600),
             write_stall: Duration::from_secs(60),
             close_time: Duration::from_secs(5),
             output_pause: 128 * 1024,
@@ -192,6 +195,7 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("bind_failures_max", 5, 11, |l| Slot::Tries(&mut l.bind_failures_max)),
     key("idle_ping", 300, 24 * HOUR, |l| Slot::Time(&mut l.idle_ping)),
     key("ping_answer", 5, HOUR, |l| Slot::Time(&mut l.ping_answer)),
+    key("resume_time", 0, 24 * HOUR, |l| Slot::Time(&mut l.resume_time)),
     key("write_stall", 5, HOUR, |l| Slot::Time(&mut l.write_stall)),
     key("close_time", 1, 60, |l| Slot::Time(&mut l.close_time)),
     key("output_pause", 4 * K, G, |l| Slot::Bytes(&mut l.output_pause)),

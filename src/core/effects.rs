@@ -20,6 +20,25 @@ pub struct ConnId {
     pub generation: u32,
 }
 
+impl ConnId {
+    const GHOST: u32 = 1 << 31;
+
+    /// A connection without a socket, for a session that waits to be resumed (XEP-0198).
+    pub fn ghost(index: u32, generation: u32) -> ConnId {
+        ConnId { slot: index | ConnId::GHOST, generation }
+    }
+
+    /// Whether it has no socket.
+    pub fn is_ghost(self) -> bool {
+        self.slot & ConnId::GHOST != 0
+    }
+
+    /// Index of its slot, among the ghosts or among the others.
+    pub fn index(self) -> usize {
+        (self.slot & !ConnId::GHOST) as usize
+    }
+}
+
 /// Number of a store request whose reply somebody waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);

@@ -70,6 +70,7 @@ impl Core {
                 }
                 self.fail_login(now, conn, SaslError::Aborted, out);
             }
+            (Kind::Other, _, ns::SM) => handlers::sm::on_element(self, now, conn, frame, out),
             (Kind::Other, "error", ns::STREAMS) => self.close_stream(now, conn, None, out),
             (Kind::Iq, ..) if handlers::register::before_login(self, now, conn, frame, out) => {}
             (Kind::Message | Kind::Presence | Kind::Iq, ..) => {

@@ -63,7 +63,7 @@ use penalties::Penalties;
 use session::Accounts;
 use stream::{Login, Streams};
 use timers::Timers;
-pub use wire::Wire;
+pub use wire::{Unacked, Wire};
 
 /// Everything the outside must now do. One value for the life of the process: its buffers are reused, not reallocated.
 #[derive(Default)]
@@ -132,7 +132,7 @@ pub struct Core {
     pub(crate) shared: handlers::Shared,
     pub(crate) observed: bool,
     timers: Timers,
-    parked: Parked,
+    pub(crate) parked: Parked,
     penalties: Penalties,
     password_scheme: PasswordScheme,
     scram: bool,
@@ -176,6 +176,7 @@ impl Core {
         debug_assert!(out.store.is_empty() && out.conns.is_empty(), "outputs of the last step were not drained");
         self.started.get_or_insert(now.utc);
         out.wire.limit(self.limits.output_max);
+        out.wire.clock(now.utc);
         let mut consumed = 0;
         match input {
             Input::Bytes { conn, unread } => consumed = self.on_bytes(now, conn, unread, out),
@@ -188,6 +189,7 @@ impl Core {
             Input::Command { id, command } => self.on_command(now, id, command, out),
             Input::Shutdown => self.on_shutdown(now, out),
         }
+        handlers::sm::ask(self, now, out);
         self.drop_overflowed(now, out);
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -225,7 +227,9 @@ impl Core {
             self.counters.overflowed += 1;
             let error = error::StreamError::new("resource-constraint", "The client does not read what it is sent.");
             self.close_stream(now, conn, Some(error), out);
-            out.conns.push(ConnOrder::Abort(conn));
+            if !conn.is_ghost() {
+                out.conns.push(ConnOrder::Abort(conn));
+            }
         }
     }
 

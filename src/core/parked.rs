@@ -103,6 +103,20 @@ impl Parked {
         })
     }
 
+    /// A session goes on on another connection: what it waits for follows it.
+    pub fn move_session(&mut self, from: ConnId, to: ConnId) {
+        for entry in self.waiting.values_mut() {
+            if let Waiting::Iq { conn, .. }
+            | Waiting::Stream { conn, .. }
+            | Waiting::Subscription { conn, .. }
+            | Waiting::Put { sender: conn, .. } = &mut entry.waiting
+                && *conn == from
+            {
+                *conn = to;
+            }
+        }
+    }
+
     /// Who waits for this answer.
     pub fn take(&mut self, ticket: Ticket) -> Option<Waiting> {
         let entry = self.waiting.remove(&ticket)?;

@@ -116,7 +116,7 @@ impl Cx<'_> {
 impl Outputs {
     /// Writes the result of a request around `payload`.
     pub fn reply(&mut self, conn: ConnId, iq: &impl Replied, payload: impl FnOnce(&mut Writer<'_>)) {
-        self.wire.write(conn, |buf| {
+        self.wire.stanza(conn, |buf| {
             let mut w = Writer::new(buf);
             open_reply(&mut w, "iq", "result", Some(iq.id()), iq.to());
             payload(&mut w);
@@ -142,7 +142,7 @@ impl Outputs {
         from: Option<&str>,
         error: StanzaError,
     ) {
-        self.wire.write(conn, |buf| {
+        self.wire.stanza(conn, |buf| {
             let mut w = Writer::new(buf);
             open_reply(&mut w, name, "error", id, from);
             error.write(&mut w);
@@ -180,6 +180,7 @@ impl Core {
             Kind::Message => handlers::message::route(self, now, conn, account, frame, out),
             Kind::Presence => handlers::presence::route(self, now, conn, account, frame, out),
             Kind::Iq => self.on_iq(now, conn, account, frame, out),
+            Kind::Other if *frame.ns == *ns::SM => handlers::sm::on_element(self, now, conn, frame, out),
             Kind::Other if frame.local == "error" && *frame.ns == *ns::STREAMS => {
                 self.close_stream(now, conn, None, out)
             }
@@ -284,7 +285,7 @@ impl Core {
     ) {
         let from = self.accounts.get(account).resource(sender).map_or("", |resource| &*resource.from);
         let lang = self.streams.get(sender).and_then(|stream| stream.lang.as_deref());
-        out.wire.write(receiver, |buf| frame.splice_into(from, lang, buf));
+        out.wire.stanza(receiver, |buf| frame.splice_into(from, lang, buf));
         self.counters.delivered += 1;
         self.press(sender, receiver, out);
     }
@@ -313,6 +314,13 @@ impl Core {
         if let Err(error) = then(self, now, conn, iq, reply, out) {
             out.reply_error(conn, iq, error);
         }
+    }
+
+    /// The connection of a bound resource by its full JID.
+    pub(crate) fn session_of(&self, full: &str) -> Option<ConnId> {
+        let jid = JidRef::parse(full).ok()?;
+        let resource = self.accounts.find(jid.bare())?.resource_named(jid.resource()?)?;
+        Some(resource.conn)
     }
 
     /// The account of a bound stream.

@@ -123,6 +123,13 @@ impl Accounts {
         id
     }
 
+    /// A session goes on on another connection.
+    pub fn move_resource(&mut self, id: AccountId, from: ConnId, to: ConnId) {
+        if let Some(resource) = self.slab[id.0].resource_mut(from) {
+            resource.conn = to;
+        }
+    }
+
     /// Unbinds the resource of a connection; an account without resources is forgotten.
     pub fn unbind(&mut self, id: AccountId, conn: ConnId) {
         let account = &mut self.slab[id.0];

@@ -15,7 +15,7 @@ use crate::core::{Core, Now, Outputs};
 use crate::handlers::{self, StreamPhase};
 use crate::jid::{self, BareJid, JidRef};
 use crate::xml::writer::escape_attr;
-use crate::xml::{Frame, Framer, Header, Next, Writer, XmlError, ns};
+use crate::xml::{Frame, Framer, Header, Kind, Next, Writer, XmlError, ns};
 
 /// Continues a stream's request to the store that was made before a resource was bound.
 pub type ThenStream = Box<dyn FnOnce(&mut Core, Now, ConnId, StoreReply, &mut Outputs)>;
@@ -47,6 +47,8 @@ pub struct Stream {
     /// Bytes it may send before it has to wait; goes below zero by one stanza at most.
     allowance: i64,
     refilled: Duration,
+    /// Stream management (XEP-0198), once it is enabled.
+    pub sm: Option<Box<handlers::sm::Session>>,
 }
 
 /// How far a stream is.
@@ -105,27 +107,30 @@ impl Hold {
     }
 }
 
-/// Every stream, by slot of its connection.
+/// Every stream, by slot of its connection; those of sessions that wait to be resumed by slot of their ghost.
 #[derive(Default)]
 pub struct Streams {
     slots: Vec<Option<(u32, Box<Stream>)>>,
+    ghosts: Vec<Option<(u32, Box<Stream>)>>,
     count: usize,
 }
 
 impl Streams {
     /// A stream that is still there.
     pub fn get(&self, conn: ConnId) -> Option<&Stream> {
-        let (generation, stream) = self.slots.get(conn.slot as usize)?.as_ref()?;
+        let slots = if conn.is_ghost() { &self.ghosts } else { &self.slots };
+        let (generation, stream) = slots.get(conn.index())?.as_ref()?;
         (*generation == conn.generation).then_some(&**stream)
     }
 
     /// A stream that is still there.
     pub fn get_mut(&mut self, conn: ConnId) -> Option<&mut Stream> {
-        let (generation, stream) = self.slots.get_mut(conn.slot as usize)?.as_mut()?;
+        let slots = if conn.is_ghost() { &mut self.ghosts } else { &mut self.slots };
+        let (generation, stream) = slots.get_mut(conn.index())?.as_mut()?;
         (*generation == conn.generation).then_some(&mut **stream)
     }
 
-    /// Every stream.
+    /// Every stream that has a connection.
     pub fn conns(&self) -> Vec<ConnId> {
         let conn = |(slot, entry): (usize, &Option<(u32, Box<Stream>)>)| {
             entry.as_ref().map(|(generation, _)| ConnId { slot: slot as u32, generation: *generation })
@@ -133,25 +138,33 @@ impl Streams {
         self.slots.iter().enumerate().filter_map(conn).collect()
     }
 
-    /// How many there are.
+    /// How many there are, ghosts included.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    fn insert(&mut self, conn: ConnId, stream: Stream) {
-        let index = conn.slot as usize;
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, || None);
+    /// Puts a stream in the place of a connection.
+    pub fn insert(&mut self, conn: ConnId, stream: Box<Stream>) {
+        let slots = if conn.is_ghost() { &mut self.ghosts } else { &mut self.slots };
+        let index = conn.index();
+        if slots.len() <= index {
+            slots.resize_with(index + 1, || None);
         }
-        self.count += usize::from(self.slots[index].is_none());
-        self.slots[index] = Some((conn.generation, Box::new(stream)));
+        self.count += usize::from(slots[index].is_none());
+        slots[index] = Some((conn.generation, stream));
     }
 
-    fn remove(&mut self, conn: ConnId) {
-        if self.get(conn).is_some() {
-            self.slots[conn.slot as usize] = None;
-            self.count -= 1;
-        }
+    /// Takes a stream out.
+    pub fn take(&mut self, conn: ConnId) -> Option<Box<Stream>> {
+        self.get(conn)?;
+        self.count -= 1;
+        let slots = if conn.is_ghost() { &mut self.ghosts } else { &mut self.slots };
+        slots.get_mut(conn.index())?.take().map(|(_, stream)| stream)
+    }
+
+    /// A place for a session without a connection.
+    pub fn free_ghost(&self) -> u32 {
+        self.ghosts.iter().position(Option::is_none).unwrap_or(self.ghosts.len()) as u32
     }
 }
 
@@ -172,8 +185,9 @@ impl Core {
             pinged: false,
             allowance: self.limits.session_burst as i64,
             refilled: now.mono,
+            sm: None,
         };
-        self.streams.insert(conn, stream);
+        self.streams.insert(conn, Box::new(stream));
         self.counters.connections += 1;
         self.set_deadline(conn, Due::Login, now.mono + self.limits.login_time);
     }
@@ -189,12 +203,20 @@ impl Core {
     }
 
     pub(super) fn on_closed(&mut self, now: Now, conn: ConnId, reason: CloseReason, out: &mut Outputs) {
-        self.end_session(now, conn, out);
         if reason == CloseReason::Tls {
             self.counters.tls_failures += 1;
         }
+        if !handlers::sm::hibernate(self, now, conn, out) {
+            self.end_session(now, conn, out);
+        }
+        self.forget_blocked(conn, out);
+        drop(self.streams.take(conn));
+    }
+
+    /// Nobody waits any more for a connection that is gone, nor does it wait.
+    pub(crate) fn forget_blocked(&mut self, conn: ConnId, out: &mut Outputs) {
         self.release_senders(conn, out);
-        self.streams.remove(conn);
+        self.blocked.retain(|(_, sender)| *sender != conn);
     }
 
     /// Hands complete stanzas of one stream to the router until the bytes run out or the session must wait.
@@ -222,11 +244,15 @@ impl Core {
                 }
                 Ok(Next::Stanza { used, frame }) => {
                     consumed += used;
+                    if let (Some(sm), true) = (&mut stream.sm, frame.kind != Kind::Other) {
+                        sm.count();
+                    }
                     self.spend(now, conn, used);
                     self.on_frame(now, conn, &frame, out);
                     self.press(conn, conn, out);
                 }
                 Ok(Next::Footer { .. }) => {
+                    handlers::sm::answer(self, conn, out);
                     self.close_stream(now, conn, None, out);
                     return unread.len();
                 }
@@ -387,6 +413,11 @@ impl Core {
     /// Ends a stream: the session with it, then our closing tag, behind an error if there is one.
     pub(crate) fn close_stream(&mut self, now: Now, conn: ConnId, error: Option<StreamError>, out: &mut Outputs) {
         self.end_session(now, conn, out);
+        if conn.is_ghost() {
+            out.wire.close(conn);
+            drop(self.streams.take(conn));
+            return;
+        }
         let Some(stream) = self.streams.get(conn) else { return };
         if !stream.header_sent {
             self.send_header(conn, None, true, out);
@@ -440,6 +471,8 @@ impl Core {
                 }
                 Due::Penalty => self.on_penalty_over(now, conn, out),
                 Due::Idle => self.on_idle(now, conn, out),
+                Due::Acknowledgement => handlers::sm::on_unanswered(self, now, conn, out),
+                Due::Resumption => handlers::sm::on_not_resumed(self, now, conn, out),
             }
         }
     }
@@ -470,7 +503,7 @@ impl Core {
         stream.pinged = true;
         let host = stream.host.map_or("", |host| self.hosts[host].name.as_str());
         let to = self.accounts.get(account).resource(conn).map_or("", |resource| resource.jid.as_str());
-        out.wire.write(conn, |buf| {
+        out.wire.stanza(conn, |buf| {
             let mut w = Writer::new(buf);
             w.open("iq", ns::CLIENT).attr("type", "get").attr("id", &id).attr("from", host).attr("to", to);
             w.empty("ping", ns::PING);
@@ -508,6 +541,21 @@ impl Core {
 }
 
 impl Stream {
+    /// The session of this stream goes on over the connection of a newer stream, which had no session yet.
+    pub(crate) fn adopt(&mut self, newer: Stream) {
+        self.listener = newer.listener;
+        self.peer = newer.peer;
+        self.secure = newer.secure;
+        self.lang = newer.lang;
+        self.framer = newer.framer;
+        self.header_sent = newer.header_sent;
+        self.heard = newer.heard;
+        self.pinged = false;
+        self.allowance = newer.allowance;
+        self.refilled = newer.refilled;
+        self.deadlines = Deadlines::default();
+    }
+
     /// A new header is expected; the old one is forgotten (RFC 6120 section 4.3.3).
     pub(super) fn restart(&mut self) {
         self.framer.restart();

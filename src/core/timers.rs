@@ -21,9 +21,13 @@ pub enum Due {
     Penalty,
     /// The peer is asked whether it is there, or was asked and has not answered.
     Idle,
+    /// The peer must have said which stanzas it has handled.
+    Acknowledgement,
+    /// The session must have been resumed.
+    Resumption,
 }
 
-const KINDS: usize = 4;
+const KINDS: usize = 6;
 
 /// The deadlines of one stream.
 #[derive(Debug, Default)]

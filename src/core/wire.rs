@@ -1,5 +1,8 @@
 //! Bytes on their way out, per connection.
 
+use std::collections::VecDeque;
+
+use crate::core::clock::UtcTime;
 use crate::core::effects::ConnId;
 
 /// Buffers kept for reuse when a connection has been flushed, so that an idle connection owns none.
@@ -11,15 +14,22 @@ const SPARE_BYTES_MAX: usize = 64 * 1024;
 ///
 /// Writing marks a connection dirty; the loop takes the dirty list once per turn, so no code has to remember to ask for
 /// writability. What is written to a connection that is no longer there is dropped.
+///
+/// A session with stream management also has its stanzas kept here until the client acknowledges them ([`Unacked`]). Such a
+/// session may outlive its socket: its slot is then one of a *ghost*, a connection without a socket whose stanzas are only kept.
 #[derive(Default)]
 pub struct Wire {
     slots: Vec<Slot>,
+    ghosts: Vec<Slot>,
     dirty: Vec<ConnId>,
     spare: Vec<Vec<u8>>,
     held: usize,
     /// Connections that have more waiting than they may.
     overfull: Vec<ConnId>,
     bytes_max: usize,
+    now: UtcTime,
+    /// Connections with stanzas whose acknowledgement was not asked for yet.
+    unasked: Vec<ConnId>,
 }
 
 #[derive(Default)]
@@ -31,27 +41,118 @@ struct Slot {
     dirty: bool,
     watched: bool,
     overfull: bool,
+    unacked: Option<Box<Unacked>>,
+}
+
+/// Stanzas that were sent and not acknowledged (XEP-0198), oldest first, in one buffer.
+#[derive(Debug, Default)]
+pub struct Unacked {
+    bytes: Vec<u8>,
+    /// Acknowledged bytes at the front of `bytes`.
+    start: usize,
+    entries: VecDeque<Entry>,
+    /// Stanzas acknowledged so far, modulo 2^32.
+    acked: u32,
+    /// An acknowledgement was asked for.
+    pub asked: bool,
+}
+
+/// One stanza that waits to be acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    bytes: u32,
+    /// When it was sent.
+    pub at: UtcTime,
+    /// It is in offline storage as well, until it is acknowledged.
+    pub stored: bool,
+}
+
+impl Unacked {
+    fn push(&mut self, stanza: &[u8], at: UtcTime, stored: bool) {
+        self.bytes.extend_from_slice(stanza);
+        self.entries.push_back(Entry { bytes: stanza.len() as u32, at, stored });
+    }
+
+    /// Stanzas acknowledged so far, modulo 2^32.
+    pub fn acked(&self) -> u32 {
+        self.acked
+    }
+
+    /// Stanzas sent so far, modulo 2^32.
+    pub fn sent(&self) -> u32 {
+        self.acked.wrapping_add(self.entries.len() as u32)
+    }
+
+    /// Bytes that it holds.
+    pub fn held(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    /// Whether all are acknowledged.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The peer has handled `h` stanzas. Returns whether that can be: it cannot have handled more than were sent. An older
+    /// `h` changes nothing.
+    pub fn acknowledge(&mut self, h: u32) -> bool {
+        let count = h.wrapping_sub(self.acked) as usize;
+        if count > self.entries.len() {
+            // Half of the numbers are behind us, half before us.
+            return count > u32::MAX as usize / 2;
+        }
+        let done: usize = self.entries.drain(..count).map(|entry| entry.bytes as usize).sum();
+        self.start += done;
+        self.acked = h;
+        if self.start == self.bytes.len() {
+            self.bytes.clear();
+            self.bytes.shrink_to(4096);
+            self.start = 0;
+        } else if self.start > self.bytes.len() / 2 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        true
+    }
+
+    /// The stanzas that wait, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Entry, &[u8])> {
+        let mut at = self.start;
+        self.entries.iter().map(move |entry| {
+            let from = at;
+            at += entry.bytes as usize;
+            (*entry, self.bytes.get(from..at).unwrap_or_default())
+        })
+    }
+
+    /// All that waits, as it was sent.
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
 }
 
 impl Wire {
     /// A connection exists from now on. Called by the loop before [`super::Input::Opened`].
     pub fn open(&mut self, conn: ConnId) {
-        let index = conn.slot as usize;
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, Slot::default);
+        let slots = if conn.is_ghost() { &mut self.ghosts } else { &mut self.slots };
+        let index = conn.index();
+        if slots.len() <= index {
+            slots.resize_with(index + 1, Slot::default);
         }
-        self.slots[index] = Slot { open: Some(conn.generation), ..Slot::default() };
+        slots[index] = Slot { open: Some(conn.generation), ..Slot::default() };
     }
 
     /// A connection is gone; what is unsent is dropped.
     pub fn close(&mut self, conn: ConnId) {
-        if let Some(slot) = self.slot(conn) {
-            let buf = std::mem::take(&mut slot.buf);
-            let unsent = buf.len() - slot.sent;
-            *slot = Slot::default();
-            self.held -= unsent;
-            self.keep(buf);
-        }
+        let Some(slot) = self.slot_mut(conn) else { return };
+        let slot = std::mem::take(slot);
+        self.held -= slot.buf.len() - slot.sent + slot.unacked.as_ref().map_or(0, |unacked| unacked.held());
+        self.keep(slot.buf);
+    }
+
+    /// Time of what is written from now on.
+    pub(super) fn clock(&mut self, now: UtcTime) {
+        self.now = now;
     }
 
     /// Bytes that may wait for one connection; set by the core.
@@ -64,12 +165,24 @@ impl Wire {
         self.overfull.pop()
     }
 
-    /// Runs `write` on the connection's buffer. Nothing happens if the connection is gone.
+    /// Runs `write`, which appends exactly one stanza, on the connection's buffer. Nothing happens if the connection is gone.
+    pub fn stanza(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(conn, Some(false), write);
+    }
+
+    /// The same for a stanza that offline storage has as well until it is acknowledged.
+    pub fn stored_stanza(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(conn, Some(true), write);
+    }
+
+    /// Runs `write` on the connection's buffer for what is not a stanza. Nothing happens if the connection is gone.
     pub fn write(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(slot) = self.slots.get_mut(conn.slot as usize).filter(|slot| slot.open == Some(conn.generation))
-        else {
-            return;
-        };
+        self.append(conn, None, write);
+    }
+
+    fn append(&mut self, conn: ConnId, stanza: Option<bool>, write: impl FnOnce(&mut Vec<u8>)) {
+        let slots = if conn.is_ghost() { &mut self.ghosts } else { &mut self.slots };
+        let Some(slot) = slots.get_mut(conn.index()).filter(|slot| slot.open == Some(conn.generation)) else { return };
         if slot.buf.capacity() == 0
             && let Some(buf) = self.spare.pop()
         {
@@ -77,12 +190,26 @@ impl Wire {
         }
         let before = slot.buf.len();
         write(&mut slot.buf);
-        self.held += slot.buf.len() - before;
-        if slot.buf.len() - slot.sent > self.bytes_max && !slot.overfull {
+        let mut grown = slot.buf.len() - before;
+        if let (Some(stored), Some(unacked)) = (stanza, &mut slot.unacked) {
+            unacked.push(&slot.buf[before..], self.now, stored);
+            self.held += grown;
+            if !unacked.asked {
+                unacked.asked = true;
+                self.unasked.push(conn);
+            }
+        }
+        if conn.is_ghost() {
+            slot.buf.truncate(before);
+            grown = 0;
+        }
+        self.held += grown;
+        let waiting = (slot.buf.len() - slot.sent).max(slot.unacked.as_ref().map_or(0, |unacked| unacked.held()));
+        if waiting > self.bytes_max && !slot.overfull {
             slot.overfull = true;
             self.overfull.push(conn);
         }
-        if !slot.dirty {
+        if !slot.dirty && !conn.is_ghost() {
             slot.dirty = true;
             self.dirty.push(conn);
         }
@@ -90,10 +217,7 @@ impl Wire {
 
     /// Bytes that wait for a connection.
     pub fn pending(&self, conn: ConnId) -> usize {
-        self.slots
-            .get(conn.slot as usize)
-            .filter(|slot| slot.open == Some(conn.generation))
-            .map_or(0, |slot| slot.buf.len() - slot.sent)
+        self.slot(conn).map_or(0, |slot| slot.buf.len() - slot.sent)
     }
 
     /// Bytes that wait for all connections together.
@@ -104,9 +228,9 @@ impl Wire {
     /// Asks for one [`super::Input::Flushed`] when all that is written so far, and what comes before it is sent, has been taken
     /// by the operating system.
     pub fn watch(&mut self, conn: ConnId) {
-        if let Some(slot) = self.slot(conn) {
+        if let Some(slot) = self.slot_mut(conn) {
             slot.watched = true;
-            if !slot.dirty {
+            if !slot.dirty && !conn.is_ghost() {
                 slot.dirty = true;
                 self.dirty.push(conn);
             }
@@ -118,8 +242,7 @@ impl Wire {
         into.clear();
         std::mem::swap(into, &mut self.dirty);
         for conn in into.iter() {
-            if let Some(slot) = self.slots.get_mut(conn.slot as usize).filter(|slot| slot.open == Some(conn.generation))
-            {
+            if let Some(slot) = self.slot_mut(*conn) {
                 slot.dirty = false;
             }
         }
@@ -127,17 +250,14 @@ impl Wire {
 
     /// What waits for a connection.
     pub fn unsent(&self, conn: ConnId) -> &[u8] {
-        self.slots
-            .get(conn.slot as usize)
-            .filter(|slot| slot.open == Some(conn.generation))
-            .map_or(&[], |slot| &slot.buf[slot.sent..])
+        self.slot(conn).map_or(&[], |slot| &slot.buf[slot.sent..])
     }
 
     /// The first `count` bytes of [`Wire::unsent`] were taken by the operating system (or by TLS, which then owes them).
     /// Returns whether the connection was watched and is now empty: the caller owes an [`super::Input::Flushed`].
     #[must_use]
     pub fn sent(&mut self, conn: ConnId, count: usize) -> bool {
-        let Some(slot) = self.slot(conn) else { return false };
+        let Some(slot) = self.slot_mut(conn) else { return false };
         slot.sent += count;
         assert!(slot.sent <= slot.buf.len(), "more sent than was there");
         let empty = slot.sent == slot.buf.len();
@@ -158,8 +278,77 @@ impl Wire {
         owed
     }
 
-    fn slot(&mut self, conn: ConnId) -> Option<&mut Slot> {
-        self.slots.get_mut(conn.slot as usize).filter(|slot| slot.open == Some(conn.generation))
+    /// Keeps a connection's stanzas until they are acknowledged, from now on.
+    pub fn keep_unacked(&mut self, conn: ConnId) {
+        if let Some(slot) = self.slot_mut(conn) {
+            slot.unacked = Some(Box::default());
+        }
+    }
+
+    /// No longer keeps a connection's stanzas; returns those that it had.
+    pub fn stop_keeping(&mut self, conn: ConnId) -> Option<Box<Unacked>> {
+        let unacked = self.slot_mut(conn)?.unacked.take()?;
+        self.held -= unacked.held();
+        Some(unacked)
+    }
+
+    /// The stanzas of a connection that wait to be acknowledged, if it keeps them.
+    pub fn unacked(&self, conn: ConnId) -> Option<&Unacked> {
+        self.slot(conn)?.unacked.as_deref()
+    }
+
+    /// The peer has handled `h` stanzas. Returns whether that can be.
+    pub fn acknowledge(&mut self, conn: ConnId, h: u32) -> bool {
+        let Some(unacked) = self.slot_mut(conn).and_then(|slot| slot.unacked.as_mut()) else { return true };
+        let before = unacked.held();
+        let possible = unacked.acknowledge(h);
+        let freed = before - unacked.held();
+        unacked.asked = false;
+        let more = !unacked.is_empty();
+        self.held -= freed;
+        if more {
+            self.ask_again(conn);
+        }
+        possible
+    }
+
+    fn ask_again(&mut self, conn: ConnId) {
+        if let Some(unacked) = self.slot_mut(conn).and_then(|slot| slot.unacked.as_mut()) {
+            unacked.asked = true;
+            self.unasked.push(conn);
+        }
+    }
+
+    /// A connection that has to be asked how many stanzas it has handled.
+    pub(crate) fn take_unasked(&mut self) -> Option<ConnId> {
+        self.unasked.pop()
+    }
+
+    /// Moves the unacknowledged stanzas of one connection to another, and sends them there if it has a socket.
+    pub fn hand_over(&mut self, from: ConnId, to: ConnId) {
+        let Some(unacked) = self.slot_mut(from).and_then(|slot| slot.unacked.take()) else { return };
+        let resend = !to.is_ghost() && !unacked.is_empty();
+        let moved = unacked.held();
+        if resend {
+            self.write(to, |buf| buf.extend_from_slice(unacked.rest()));
+        }
+        match self.slot_mut(to) {
+            Some(slot) => slot.unacked = Some(unacked),
+            None => self.held -= moved,
+        }
+        if resend {
+            self.ask_again(to);
+        }
+    }
+
+    fn slot(&self, conn: ConnId) -> Option<&Slot> {
+        let slots = if conn.is_ghost() { &self.ghosts } else { &self.slots };
+        slots.get(conn.index()).filter(|slot| slot.open == Some(conn.generation))
+    }
+
+    fn slot_mut(&mut self, conn: ConnId) -> Option<&mut Slot> {
+        let slots = if conn.is_ghost() { &mut self.ghosts } else { &mut self.slots };
+        slots.get_mut(conn.index()).filter(|slot| slot.open == Some(conn.generation))
     }
 
     fn keep(&mut self, mut buf: Vec<u8>) {
@@ -199,5 +388,46 @@ mod tests {
         assert_eq!((wire.take_overfull(), wire.take_overfull()), (Some(conn), None));
         wire.close(conn);
         assert_eq!((wire.pending(conn), wire.held()), (0, 0));
+    }
+
+    #[test]
+    fn unacknowledged_stanzas_move_to_a_ghost_and_back() {
+        let (first, ghost, second) =
+            (ConnId { slot: 0, generation: 1 }, ConnId::ghost(0, 1), ConnId { slot: 1, generation: 1 });
+        let mut wire = Wire::default();
+        wire.limit(1000);
+        wire.open(first);
+        wire.write(first, |buf| buf.extend_from_slice(b"before"));
+        wire.keep_unacked(first);
+        for stanza in [b"<a/>", b"<b/>", b"<c/>"] {
+            wire.stanza(first, |buf| buf.extend_from_slice(stanza));
+        }
+        assert!(wire.acknowledge(first, 1) && !wire.acknowledge(first, 4));
+        assert!(wire.acknowledge(first, 0), "an old count is no error");
+        wire.open(ghost);
+        wire.hand_over(first, ghost);
+        wire.close(first);
+        wire.stanza(ghost, |buf| buf.extend_from_slice(b"<d/>"));
+        assert_eq!((wire.pending(ghost), wire.held()), (0, 12));
+        wire.open(second);
+        wire.hand_over(ghost, second);
+        wire.close(ghost);
+        assert_eq!(wire.unsent(second), b"<b/><c/><d/>");
+        let all: Vec<&[u8]> = wire.unacked(second).into_iter().flat_map(Unacked::iter).map(|(_, xml)| xml).collect();
+        assert_eq!(all, [b"<b/>", b"<c/>", b"<d/>"]);
+        assert!(wire.acknowledge(second, 4));
+        assert!(!wire.sent(second, 12));
+        assert_eq!(wire.held(), 0);
+    }
+
+    #[test]
+    fn counts_wrap() {
+        let mut unacked = Unacked { acked: u32::MAX - 1, ..Unacked::default() };
+        for _ in 0..4 {
+            unacked.push(b"<a/>", UtcTime(0), false);
+        }
+        assert_eq!(unacked.sent(), 2);
+        assert!(unacked.acknowledge(0) && unacked.entries.len() == 2);
+        assert!(!unacked.acknowledge(3) && unacked.acknowledge(2) && unacked.is_empty());
     }
 }

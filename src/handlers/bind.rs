@@ -4,6 +4,7 @@
 //! that comes back finds its own dead session in the way). A resource that cannot be prepared is replaced by one of ours.
 
 use super::prelude::*;
+use super::sm;
 use crate::core::effects::AccountRecord;
 use crate::core::error::StreamError;
 use crate::core::parked::Waiting;
@@ -50,6 +51,9 @@ fn session(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 /// A first-level element of a stream that is authenticated and not bound: nothing but a request to bind is expected.
 pub(crate) fn on_frame(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
     if frame.kind != Kind::Iq {
+        if *frame.ns == *ns::SM {
+            return sm::on_element(core, now, conn, frame, out);
+        }
         if frame.local == "error" && *frame.ns == *ns::STREAMS {
             return core.close_stream(now, conn, None, out);
         }
@@ -139,7 +143,9 @@ fn finish(core: &mut Core, now: Now, conn: ConnId, request: &Request, mut record
     let account = core.accounts.find(user.as_str());
     let holder = account.and_then(|account| account.resource_named(jid.resource())).map(|resource| resource.conn);
     let bound = account.map_or(0, |account| account.resources.len());
-    if holder.is_none() && bound >= core.limits.resources_per_account_max {
+    // A session that waits to be resumed makes room.
+    let waiting = account.is_some_and(|account| account.resources.iter().any(|resource| resource.conn.is_ghost()));
+    if holder.is_none() && bound >= core.limits.resources_per_account_max && !waiting {
         let error = StanzaError::RESOURCE_CONSTRAINT.text("The account has too many sessions.");
         return fail(core, now, conn, Some(&request.id), error, out);
     }
@@ -153,12 +159,14 @@ fn finish(core: &mut Core, now: Now, conn: ConnId, request: &Request, mut record
     core.set_deadline(conn, Due::Idle, now.mono + core.limits.idle_ping);
     if let Some(holder) = holder {
         core.close_stream(now, holder, Some(CONFLICT), out);
+    } else if bound >= core.limits.resources_per_account_max {
+        sm::evict(core, now, &user, out);
     }
     acknowledge(conn, &request.id, &jid, out);
 }
 
 fn acknowledge(conn: ConnId, id: &str, jid: &FullJid, out: &mut Outputs) {
-    out.wire.write(conn, |buf| {
+    out.wire.stanza(conn, |buf| {
         let mut w = Writer::new(buf);
         w.open("iq", ns::CLIENT).attr("type", "result").attr_escaped("id", id);
         w.open("bind", ns::BIND).text_element("jid", jid.as_str());

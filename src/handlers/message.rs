@@ -12,6 +12,7 @@
 
 use super::prelude::*;
 use super::offline;
+use crate::core::UtcTime;
 use crate::core::effects::Delivered;
 use crate::core::router::{Addressee, NO_FEDERATION};
 use crate::core::session::{Account, AccountId};
@@ -36,7 +37,11 @@ enum MessageType {
 
 impl MessageType {
     fn of(frame: &Frame<'_>) -> MessageType {
-        match frame.type_ {
+        MessageType::named(frame.type_)
+    }
+
+    fn named(name: Option<&str>) -> MessageType {
+        match name {
             Some("chat") => MessageType::Chat,
             Some("groupchat") => MessageType::Groupchat,
             Some("headline") => MessageType::Headline,
@@ -176,10 +181,35 @@ pub(crate) fn deliver_own(core: &mut Core, now: Now, to: &JidRef<'_>, stanza: &[
     match way(core, MessageType::Chat, to, &mut receivers) {
         Way::Resources => {
             for receiver in receivers {
-                out.wire.write(receiver, |buf| buf.extend_from_slice(stanza));
+                out.wire.stanza(receiver, |buf| buf.extend_from_slice(stanza));
             }
         }
         Way::Offline => offline::keep_own(core, now, to, stanza, out),
+        Way::Error(_) | Way::Silence => {}
+    }
+}
+
+/// A message that a resource got and never acknowledged, as it was routed: to the other resources, into the store, or back.
+pub(super) fn deliver_again(
+    core: &mut Core,
+    at: UtcTime,
+    kind: Option<&str>,
+    message: &Element<'_>,
+    xml: &[u8],
+    out: &mut Outputs,
+) {
+    let kind = MessageType::named(kind);
+    let Some(Ok(to)) = message.attr("to").map(JidRef::parse) else { return };
+    let mut receivers = Vec::new();
+    match way(core, kind, &to, &mut receivers) {
+        // What was for all resources the others have got already.
+        Way::Resources if to.is_bare() => {}
+        Way::Resources => {
+            for receiver in receivers {
+                out.wire.stanza(receiver, |buf| buf.extend_from_slice(xml));
+            }
+        }
+        Way::Offline => offline::keep_again(core, at, &to, message, xml, out),
         Way::Error(_) | Way::Silence => {}
     }
 }

@@ -42,7 +42,7 @@ macro_rules! handlers {
 }
 
 handlers! {
-    bind, disco, last, message, offline, ping, presence(State), private, register, roster(State), time, vcard, version,
+    bind, disco, last, message, offline, ping, presence(State), private, register, roster(State), sm, time, vcard, version,
 }
 
 /// What features keep for an account in use.
@@ -64,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) message: message::Receivers,
     pub(crate) offline: offline::InFlight,
     pub(crate) register: register::Recent,
+    pub(crate) sm: sm::Resumable,
 }
 
 /// A feature.

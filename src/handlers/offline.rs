@@ -13,11 +13,13 @@
 use hashbrown::HashMap;
 
 use super::prelude::*;
+use super::sm;
 use crate::core::UtcTime;
 use crate::core::parked::{BounceHead, Waiting};
 use crate::core::effects::StoreError;
-use crate::core::session::AccountId;
+use crate::core::session::{Account, AccountId};
 use crate::jid::{BareJid, JidRef};
+use crate::xml::writer::escape_attr;
 use crate::xml::{Frame, Tree};
 
 pub(super) const HANDLER: Handler =
@@ -25,6 +27,8 @@ pub(super) const HANDLER: Handler =
 
 /// Bytes of stored messages read and written at once.
 const PAGE_BYTES: usize = 64 * 1024;
+/// Sender of what no session sent.
+const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: u32::MAX };
 
 /// Per account in use: where its stored messages are.
 #[derive(Default)]
@@ -84,7 +88,7 @@ pub(super) fn keep(
     to: &JidRef<'_>,
     out: &mut Outputs,
 ) {
-    if !is_kept(frame) {
+    if frame.children == 0 || !is_kept(&Tree::of(frame).root()) {
         return;
     }
     if !core.store_has_room() {
@@ -99,16 +103,41 @@ pub(super) fn keep(
     stamp(&mut stanza, to.domain(), now.utc);
     let own = sender.jid.as_str();
     let head = Box::new(BounceHead { id: frame.id.map(Into::into), to: frame.to.unwrap_or(own).into() });
+    sm::on_storing(core, conn);
     put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender: conn, head }, out);
+}
+
+/// Keeps a message that a resource got at `at` and never acknowledged.
+pub(super) fn keep_again(
+    core: &mut Core,
+    at: UtcTime,
+    to: &JidRef<'_>,
+    message: &Element<'_>,
+    stanza: &[u8],
+    out: &mut Outputs,
+) {
+    if !is_kept(message) {
+        return;
+    }
+    let mut stanza = stanza.to_vec();
+    let stamped = |child: Element<'_>| child.is("delay", ns::DELAY) && child.attr("from") == Some(to.domain());
+    if !message.children().any(stamped) {
+        stamp(&mut stanza, to.domain(), at);
+    }
+    // Its sender was told long ago that it is handled; a refusal is said to it all the same, if it is still there.
+    let sender = message.attr("from").and_then(|from| core.session_of(from)).unwrap_or(NOBODY);
+    let mut id = Vec::new();
+    escape_attr(message.attr("id").unwrap_or_default(), &mut id);
+    let head = Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into() });
+    put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender, head }, out);
 }
 
 /// Keeps a message of the embedding program.
 pub(super) fn keep_own(core: &mut Core, now: Now, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
     let mut stanza = stanza.to_vec();
     stamp(&mut stanza, to.domain(), now.utc);
-    let nobody = ConnId { slot: u32::MAX, generation: u32::MAX };
     let head = Box::new(BounceHead { id: None, to: to.as_str().into() });
-    put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender: nobody, head }, out);
+    put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender: NOBODY, head }, out);
 }
 
 fn put(core: &mut Core, user: BareJid, stanza: Vec<u8>, waiting: Waiting, out: &mut Outputs) {
@@ -137,13 +166,9 @@ fn stamp(stanza: &mut Vec<u8>, domain: &str, at: UtcTime) {
 
 /// What is worth keeping: a body, or what a hint or another document wants kept; not what only says that somebody types
 /// (XEP-0160 section 3, XEP-0334).
-fn is_kept(frame: &Frame<'_>) -> bool {
-    if frame.children == 0 {
-        return false;
-    }
-    let tree = Tree::of(frame);
+fn is_kept(message: &Element<'_>) -> bool {
     let mut kept = false;
-    for child in tree.root().children() {
+    for child in message.children() {
         match (child.name(), child.ns()) {
             ("no-store" | "no-permanent-store", ns::HINTS) => return false,
             ("thread", ns::CLIENT) | (_, ns::CHAT_STATES | ns::HINTS | ns::DELAY) if child.name() != "store" => {}
@@ -162,6 +187,7 @@ pub(crate) fn on_put(
     reply: Result<(), StoreError>,
     out: &mut Outputs,
 ) {
+    sm::on_stored(core, sender, out);
     let in_flight = &mut core.shared.offline.0;
     if let Some(count) = in_flight.get_mut(user) {
         *count -= 1;
@@ -233,7 +259,9 @@ pub(crate) fn on_page(core: &mut Core, user: &BareJid, reply: StoreReply, out: &
             drain.delivered_to = *last;
             drain.step = Step::Flushing;
             let conn = drain.conn;
-            out.wire.write(conn, |buf| page.iter().for_each(|(_, stanza)| buf.extend_from_slice(stanza)));
+            for (_, stanza) in &page {
+                out.wire.stored_stanza(conn, |buf| buf.extend_from_slice(stanza));
+            }
             out.wire.watch(conn);
             core.counters.delivered += page.len() as u64;
         }
@@ -244,15 +272,37 @@ pub(crate) fn on_page(core: &mut Core, user: &BareJid, reply: StoreReply, out: &
     }
 }
 
-/// A page has left: it is deleted, and the next one read.
+/// A page has left. That must do for a client without stream management.
 pub(crate) fn on_flushed(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+    if out.wire.unacked(conn).is_none() {
+        on_page_delivered(core, conn, out);
+    }
+}
+
+/// A client has acknowledged stanzas: a page is delivered when none of it waits any more.
+pub(super) fn on_acknowledged(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+    let waits = |unacked: &crate::core::Unacked| unacked.iter().any(|(entry, _)| entry.stored);
+    if !out.wire.unacked(conn).is_some_and(waits) {
+        on_page_delivered(core, conn, out);
+    }
+}
+
+/// A page is deleted, and the next one read.
+fn on_page_delivered(core: &mut Core, conn: ConnId, out: &mut Outputs) {
     let Some(id) = core.account_id(conn) else { return };
     let account = core.accounts.get(id);
-    let flushed =
+    let delivered =
         account.per.offline.draining.as_ref().is_some_and(|drain| drain.conn == conn && drain.step == Step::Flushing);
-    if flushed {
+    if delivered {
         let user = account.jid.clone();
         read(core, &user, out);
+    }
+}
+
+/// A session goes on on another connection.
+pub(super) fn move_session(account: &mut Account, from: ConnId, to: ConnId) {
+    if let Some(drain) = account.per.offline.draining.as_mut().filter(|drain| drain.conn == from) {
+        drain.conn = to;
     }
 }
 

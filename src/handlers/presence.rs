@@ -8,7 +8,7 @@
 //! silence for a probe, as does who probes an account that does not exist (section 4.3.2 allows it).
 
 use super::prelude::*;
-use super::{offline, roster};
+use super::{offline, roster, sm};
 use crate::core::effects::Half;
 use crate::core::parked::Waiting;
 use crate::core::roster::Event;
@@ -132,7 +132,7 @@ fn unavailable_from(resource: &Resource) -> Vec<u8> {
 fn send_to_available(core: &Core, to: &str, xml: &[u8], out: &mut Outputs) {
     let Some(account) = core.accounts.find(to) else { return };
     for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
-        out.wire.write(resource.conn, |buf| write_to(buf, xml, to));
+        out.wire.stanza(resource.conn, |buf| write_to(buf, xml, to));
     }
 }
 
@@ -177,11 +177,11 @@ fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs
     let contacts = contacts.filter_map(|(contact, _)| core.accounts.find(contact.as_str()));
     for resource in siblings.chain(contacts.flat_map(|contact| &contact.resources)) {
         if let Some(available) = &resource.per.presence.available {
-            out.wire.write(conn, |buf| write_to(buf, &available.xml, to));
+            out.wire.stanza(conn, |buf| write_to(buf, &available.xml, to));
         }
     }
     for request in account.roster.requests.values() {
-        out.wire.write(conn, |buf| buf.extend_from_slice(&request.stanza));
+        out.wire.stanza(conn, |buf| buf.extend_from_slice(&request.stanza));
     }
 }
 
@@ -217,7 +217,7 @@ fn broadcast_unavailable(
     if was_available {
         // Its sender gets it back like everybody else (section 4.5.2).
         let own = core.accounts.get(account).jid.as_str();
-        out.wire.write(conn, |buf| write_to(buf, &xml, own));
+        out.wire.stanza(conn, |buf| write_to(buf, &xml, own));
     }
 }
 
@@ -258,7 +258,7 @@ fn send_direct(core: &Core, to: &Jid, xml: &[u8], told: Option<&Account>, out: &
         let available = receiver.per.presence.is_available();
         let meant = to.resource().map_or(available, |name| receiver.jid.resource() == name);
         if meant && !(covered && available) {
-            out.wire.write(receiver.conn, |buf| write_to(buf, xml, to.as_str()));
+            out.wire.stanza(receiver.conn, |buf| write_to(buf, xml, to.as_str()));
         }
     }
 }
@@ -267,11 +267,13 @@ fn send_direct(core: &Core, to: &Jid, xml: &[u8], told: Option<&Account>, out: &
 pub(crate) fn on_session_end(core: &mut Core, now: Now, conn: ConnId, account: AccountId, out: &mut Outputs) {
     let Some(resource) = core.accounts.get(account).resource(conn) else { return };
     let xml = unavailable_from(resource);
+    let leftovers = sm::take_leftovers(core, conn, out);
     if let Some(stream) = core.streams.get_mut(conn) {
         stream.phase = Phase::Closing;
     }
     leave(core, now, conn, account, &xml, String::new(), out);
     core.accounts.unbind(account, conn);
+    sm::settle_leftovers(core, leftovers, out);
 }
 
 /// Presence for one receiver (section 4.6).
@@ -360,10 +362,10 @@ fn answer_probe(
     let mut answered = false;
     for available in meant.filter_map(|resource| resource.per.presence.available.as_ref()) {
         answered = true;
-        out.wire.write(conn, |buf| write_to(buf, &available.xml, asker.jid.as_str()));
+        out.wire.stanza(conn, |buf| write_to(buf, &available.xml, asker.jid.as_str()));
     }
     if !answered {
-        out.wire.write(conn, |buf| {
+        out.wire.stanza(conn, |buf| {
             let mut w = Writer::new(buf);
             w.open("presence", ns::CLIENT).attr("from", to.as_str()).attr("to", &asker.jid).attr("type", "unavailable");
             if let Some(id) = frame.id {
@@ -386,7 +388,7 @@ fn answer_directed_probe(
     let Some(resource) = core.accounts.find(to.bare()).and_then(|account| account.resource_named(name)) else { return };
     let told = resource.per.presence.directed.iter().any(|jid| jid.bare() == asker.jid.as_str());
     if told {
-        out.wire.write(conn, |buf| {
+        out.wire.stanza(conn, |buf| {
             let mut w = Writer::new(buf);
             w.open("presence", ns::CLIENT).attr("from", to.as_str()).attr("to", &asker.jid);
             if let Some(id) = frame.id {
@@ -468,7 +470,7 @@ fn refuse_subscription(conn: ConnId, stanza: &[u8], error: StanzaError, out: &mu
     let Ok(xml) = std::str::from_utf8(stanza) else { return };
     let Ok(tree) = Tree::parse(xml, ns::CLIENT) else { return };
     let root = tree.root();
-    out.wire.write(conn, |buf| {
+    out.wire.stanza(conn, |buf| {
         let mut w = Writer::new(buf);
         w.open("presence", ns::CLIENT).attr("type", "error");
         w.attr_opt("id", root.attr("id")).attr_opt("from", root.attr("to"));
@@ -520,7 +522,7 @@ fn deliver_event(core: &Core, half: &Half, event: Event, xml: &[u8], out: &mut O
             _ => resource.per.roster.interested,
         };
         if meant {
-            out.wire.write(resource.conn, |buf| buf.extend_from_slice(xml));
+            out.wire.stanza(resource.conn, |buf| buf.extend_from_slice(xml));
         }
     }
 }

@@ -115,7 +115,7 @@ pub(super) fn push(core: &mut Core, half: &Half, out: &mut Outputs) {
     let Core { accounts, ids, .. } = core;
     let Some(account) = accounts.find(half.account.as_str()) else { return };
     for resource in account.resources.iter().filter(|resource| resource.per.roster.interested) {
-        out.wire.write(resource.conn, |buf| {
+        out.wire.stanza(resource.conn, |buf| {
             let mut w = Writer::new(buf);
             w.open("iq", ns::CLIENT).attr("type", "set").attr("id", ids.next_id()).attr("to", resource.jid.as_str());
             write_query(&mut w, half.version, &half.jid, half.item.as_ref());

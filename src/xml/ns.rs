@@ -66,3 +66,5 @@ pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Application-specific errors of the XSF.
 pub const XMPP_ERRORS: &str = "urn:xmpp:errors";
+/// Stream management, XEP-0198.
+pub const SM: &str = "urn:xmpp:sm:3";

@@ -1,0 +1,359 @@
+//! XEP-0198: Stream Management.
+//!
+//! What a client is told to have been handled has been handed to its receivers, and what went into the store is durable: while a
+//! put of a stanza is outstanding, `h` stays below that stanza, and an answer that had to stay short is repeated when the store
+//! has committed.
+//!
+//! A session whose socket is lost hibernates as a *ghost*: its stream, its resource and its unacknowledged stanzas move to a
+//! connection without a socket, where it stays available and its stanzas are kept. A client that resumes takes all that over. When
+//! the time is out, or the session is replaced, the ghost ends like any session and its unacknowledged messages are treated as
+//! messages to a resource that is not there: other resources, offline storage, or an error to the sender.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+
+use super::prelude::*;
+use super::{message, offline};
+use crate::core::UtcTime;
+use crate::core::effects::ConnOrder;
+use crate::core::error::StreamError;
+use crate::core::stream::{Phase, Stream};
+use crate::core::timers::Due;
+use crate::handlers::StreamPhase;
+use crate::jid::BareJid;
+use crate::xml::{Frame, Tree};
+
+pub(super) const HANDLER: Handler =
+    Handler { name: "sm", spec: "XEP-0198 1.6.2", stream_features: Some(advertise), ..Handler::EMPTY };
+
+const CONFLICT: StreamError = StreamError::new("conflict", "The session goes on on another connection.");
+
+/// A stream with stream management.
+pub(crate) struct Session {
+    /// By which it can be resumed; empty if it cannot.
+    id: Box<str>,
+    /// Stanzas received, modulo 2^32.
+    received: u32,
+    /// Numbers of those that are on their way into the store, oldest first.
+    storing: VecDeque<u32>,
+    /// The last answer told less than was received.
+    short: bool,
+    /// How long it may be resumed.
+    resume: Duration,
+    /// When the client was asked what it has handled, if it has not answered.
+    asked: Option<Duration>,
+}
+
+impl Session {
+    /// A stanza was received.
+    pub(crate) fn count(&mut self) {
+        self.received = self.received.wrapping_add(1);
+    }
+
+    /// How many stanzas are handled.
+    fn handled(&self) -> u32 {
+        self.storing.front().map_or(self.received, |number| number.wrapping_sub(1))
+    }
+}
+
+/// Sessions that can be resumed, by their id.
+#[derive(Default)]
+pub(crate) struct Resumable {
+    conns: HashMap<Box<str>, ConnId>,
+    ghosts: u32,
+}
+
+fn advertise(_: &Core, _: &Stream, phase: StreamPhase, w: &mut Writer<'_>) {
+    if phase == StreamPhase::Authed {
+        w.empty("sm", ns::SM);
+    }
+}
+
+/// An element of stream management, in any phase.
+pub(crate) fn on_element(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+    let Some(stream) = core.streams.get_mut(conn) else { return };
+    match (frame.local, &stream.phase, &stream.sm) {
+        ("enable", Phase::Bound(_), None) => enable(core, conn, frame, out),
+        ("resume", Phase::Authed(_), None) => resume(core, now, conn, frame, out),
+        ("r", Phase::Bound(_), Some(_)) => answer(core, conn, out),
+        ("a", Phase::Bound(_), Some(_)) => on_answer(core, now, conn, frame, out),
+        ("enable" | "resume", ..) => fail(conn, StanzaError::UNEXPECTED_REQUEST, out),
+        _ => {
+            let error = StreamError::new("policy-violation", "Stream management is not enabled on this stream.");
+            core.close_stream(now, conn, Some(error), out);
+        }
+    }
+}
+
+fn fail(conn: ConnId, error: StanzaError, out: &mut Outputs) {
+    out.wire.write(conn, |buf| {
+        Writer::new(buf).open("failed", ns::SM).empty(error.condition, ns::STANZA_ERRORS);
+    });
+}
+
+fn enable(core: &mut Core, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+    let tree = Tree::of(frame);
+    let resumable = matches!(tree.root().attr("resume"), Some("true" | "1"));
+    let wanted = tree.root().attr("max").and_then(|max| max.parse().ok()).map(Duration::from_secs);
+    let resume = wanted.unwrap_or(Duration::MAX).min(core.limits.resume_time);
+    let id = if resumable { core.ids.next_id() } else { String::new() };
+    let Some(stream) = core.streams.get_mut(conn) else { return };
+    stream.sm = Some(Box::new(Session {
+        id: id.as_str().into(),
+        received: 0,
+        storing: VecDeque::new(),
+        short: false,
+        resume,
+        asked: None,
+    }));
+    out.wire.write(conn, |buf| {
+        let mut w = Writer::new(buf);
+        w.open("enabled", ns::SM);
+        if resumable {
+            w.attr("resume", "true").attr("id", &id).attr("max", resume.as_secs());
+        }
+    });
+    // What we send counts from here.
+    out.wire.keep_unacked(conn);
+    if resumable {
+        core.shared.sm.conns.insert(id.into(), conn);
+    }
+}
+
+/// Tells the client what is handled, if stream management is on.
+pub(crate) fn answer(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+    let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) else { return };
+    let h = sm.handled();
+    sm.short = h != sm.received;
+    out.wire.write(conn, |buf| {
+        Writer::new(buf).open("a", ns::SM).attr("h", h);
+    });
+}
+
+/// The stanza that is being handled goes into the store: it is not handled before it is durable.
+pub(super) fn on_storing(core: &mut Core, conn: ConnId) {
+    if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) {
+        sm.storing.push_back(sm.received);
+    }
+}
+
+/// The oldest stanza on its way into the store is there, or was refused and that was said.
+pub(super) fn on_stored(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+    let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) else { return };
+    sm.storing.pop_front();
+    if sm.short {
+        answer(core, conn, out);
+    }
+}
+
+/// Asks those who were sent stanzas in this step what they have handled.
+pub(crate) fn ask(core: &mut Core, now: Now, out: &mut Outputs) {
+    while let Some(conn) = out.wire.take_unasked() {
+        let due = now.mono + core.limits.ping_answer;
+        let Some(stream) = core.streams.get_mut(conn) else { continue };
+        let Some(sm) = &mut stream.sm else { continue };
+        if conn.is_ghost() || matches!(stream.phase, Phase::Closing) {
+            continue;
+        }
+        sm.asked = Some(now.mono);
+        let set = stream.deadlines.at(Due::Acknowledgement).is_some();
+        out.wire.write(conn, |buf| {
+            Writer::new(buf).empty("r", ns::SM);
+        });
+        if !set {
+            core.set_deadline(conn, Due::Acknowledgement, due);
+        }
+    }
+}
+
+/// A client that does not answer has lost its connection, whatever the socket says.
+pub(crate) fn on_unanswered(core: &mut Core, now: Now, conn: ConnId, out: &mut Outputs) {
+    let answer_time = core.limits.ping_answer;
+    let Some(asked) = core.streams.get(conn).and_then(|stream| stream.sm.as_ref()).and_then(|sm| sm.asked) else { return };
+    if asked + answer_time > now.mono {
+        return core.set_deadline(conn, Due::Acknowledgement, asked + answer_time);
+    }
+    if hibernate(core, now, conn, out) {
+        core.forget_blocked(conn, out);
+        out.conns.push(ConnOrder::Abort(conn));
+    } else {
+        let error = StreamError::new("connection-timeout", "The client did not answer.");
+        core.close_stream(now, conn, Some(error), out);
+    }
+}
+
+fn on_answer(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+    let tree = Tree::of(frame);
+    let Some(h) = tree.root().attr("h").and_then(|h| h.parse().ok()) else {
+        let error = StreamError::new("policy-violation", "An acknowledgement without a number.");
+        return core.close_stream(now, conn, Some(error), out);
+    };
+    if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) {
+        sm.asked = None;
+    }
+    acknowledge(core, now, conn, conn, h, out);
+}
+
+/// Takes `h` for the session of `conn`; returns whether it can be, and ends the stream of `told` if it cannot.
+fn acknowledge(core: &mut Core, now: Now, conn: ConnId, told: ConnId, h: u32, out: &mut Outputs) -> bool {
+    if out.wire.acknowledge(conn, h) {
+        offline::on_acknowledged(core, conn, out);
+        return true;
+    }
+    let error = StreamError {
+        application: Some(("handled-count-too-high", ns::SM)),
+        ..StreamError::new("undefined-condition", "More stanzas were acknowledged than were sent.")
+    };
+    core.close_stream(now, told, Some(error), out);
+    false
+}
+
+/// A connection is lost: its session waits as a ghost, if it can be resumed. Returns whether it does.
+pub(crate) fn hibernate(core: &mut Core, now: Now, conn: ConnId, out: &mut Outputs) -> bool {
+    let Some(stream) = core.streams.get(conn) else { return false };
+    let (Phase::Bound(_), Some(sm)) = (&stream.phase, &stream.sm) else { return false };
+    if sm.id.is_empty() || sm.resume.is_zero() || conn.is_ghost() {
+        return false;
+    }
+    let resume = sm.resume;
+    core.shared.sm.ghosts = core.shared.sm.ghosts.wrapping_add(1);
+    let ghost = ConnId::ghost(core.streams.free_ghost(), core.shared.sm.ghosts);
+    out.wire.open(ghost);
+    move_session(core, conn, ghost, out);
+    if let Some(stream) = core.streams.get_mut(ghost) {
+        stream.hold.rate = false;
+        stream.hold.output = false;
+        stream.deadlines.clear(Due::Idle);
+        stream.deadlines.clear(Due::Acknowledgement);
+    }
+    core.set_deadline(ghost, Due::Resumption, now.mono + resume);
+    true
+}
+
+/// Everything that names the session's connection names another one from now on.
+fn move_session(core: &mut Core, from: ConnId, to: ConnId, out: &mut Outputs) {
+    let Some(stream) = core.streams.take(from) else { return };
+    if let (Phase::Bound(account), Some(sm)) = (&stream.phase, &stream.sm) {
+        core.accounts.move_resource(*account, from, to);
+        core.shared.sm.conns.insert(sm.id.clone(), to);
+        offline::move_session(core.accounts.get_mut(*account), from, to);
+    }
+    core.streams.insert(to, stream);
+    core.parked.move_session(from, to);
+    out.wire.hand_over(from, to);
+}
+
+fn resume(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+    let tree = Tree::of(frame);
+    let id = tree.root().attr("previd").unwrap_or_default();
+    let Some(h) = tree.root().attr("h").and_then(|h| h.parse().ok()) else {
+        return fail(conn, StanzaError::BAD_REQUEST, out);
+    };
+    let user = match core.streams.get(conn).map(|stream| &stream.phase) {
+        Some(Phase::Authed(authed)) => authed.user.clone(),
+        _ => return,
+    };
+    let found = core.shared.sm.conns.get(id).copied();
+    // Somebody else's session is none that we would know of.
+    let found = found.filter(|old| core.account_id(*old).is_some_and(|account| core.accounts.get(account).jid == user));
+    let Some(old) = found else { return fail(conn, StanzaError::ITEM_NOT_FOUND, out) };
+    let ghost = match old.is_ghost() {
+        true => old,
+        false => match displace(core, now, old, id, out) {
+            Some(ghost) => ghost,
+            None => return fail(conn, StanzaError::ITEM_NOT_FOUND, out),
+        },
+    };
+    if !acknowledge(core, now, ghost, conn, h, out) {
+        return;
+    }
+    take_over(core, now, ghost, conn, id, out);
+}
+
+/// The session's old connection still looks alive: it is told and closed, the session does not end (section 5).
+fn displace(core: &mut Core, now: Now, old: ConnId, id: &str, out: &mut Outputs) -> Option<ConnId> {
+    if !hibernate(core, now, old, out) {
+        return None;
+    }
+    core.forget_blocked(old, out);
+    out.wire.write(old, |buf| {
+        CONFLICT.write(buf);
+        buf.extend_from_slice(b"</stream:stream>");
+    });
+    out.conns.push(ConnOrder::Close(old));
+    core.shared.sm.conns.get(id).copied()
+}
+
+fn take_over(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, id: &str, out: &mut Outputs) {
+    let Some(fresh) = core.streams.take(conn) else { return };
+    let Some(stream) = core.streams.get_mut(ghost) else { return };
+    stream.adopt(*fresh);
+    let parked = stream.hold.parked;
+    let Some(sm) = &mut stream.sm else { return };
+    sm.asked = None;
+    let h = sm.handled();
+    sm.short = h != sm.received;
+    out.wire.write(conn, |buf| {
+        Writer::new(buf).open("resumed", ns::SM).attr("previd", id).attr("h", h);
+    });
+    move_session(core, ghost, conn, out);
+    out.wire.close(ghost);
+    core.set_deadline(conn, Due::Idle, now.mono + core.limits.idle_ping);
+    if !parked {
+        out.conns.push(ConnOrder::Resume(conn));
+    }
+}
+
+/// Nobody came back for the session in time.
+pub(crate) fn on_not_resumed(core: &mut Core, now: Now, conn: ConnId, out: &mut Outputs) {
+    core.close_stream(now, conn, None, out);
+}
+
+/// Ends the oldest session of an account that waits to be resumed; returns whether there was one.
+pub(super) fn evict(core: &mut Core, now: Now, user: &BareJid, out: &mut Outputs) {
+    let resources = core.accounts.find(user.as_str()).map(|account| account.resources.as_slice()).unwrap_or_default();
+    if let Some(ghost) = resources.iter().map(|resource| resource.conn).find(|conn| conn.is_ghost()) {
+        core.close_stream(now, ghost, None, out);
+    }
+}
+
+/// What a session that ends leaves: its stanzas that were not acknowledged, oldest first.
+pub(crate) struct Leftovers(Vec<(UtcTime, Vec<u8>)>);
+
+/// Takes the session's unacknowledged stanzas. Those that offline storage still has need nothing more.
+pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, out: &mut Outputs) -> Leftovers {
+    if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.take()) {
+        core.shared.sm.conns.remove(&sm.id);
+    }
+    let unacked = out.wire.stop_keeping(conn);
+    let entries = unacked.iter().flat_map(|unacked| unacked.iter()).filter(|(entry, _)| !entry.stored);
+    Leftovers(entries.map(|(entry, xml)| (entry.at, xml.to_vec())).collect())
+}
+
+/// Treats leftovers as stanzas to a resource that is not there; the resource must be unbound by now.
+pub(crate) fn settle_leftovers(core: &mut Core, leftovers: Leftovers, out: &mut Outputs) {
+    for (at, xml) in leftovers.0 {
+        let Ok(text) = std::str::from_utf8(&xml) else { continue };
+        let Ok(tree) = Tree::parse(text, ns::CLIENT) else { continue };
+        let root = tree.root();
+        match (root.name(), root.attr("type")) {
+            ("message", kind) => message::deliver_again(core, at, kind, &root, &xml, out),
+            ("iq", Some("get" | "set")) => refuse_iq(core, &root, out),
+            _ => {}
+        }
+    }
+}
+
+/// Its sender must not wait for an answer that will not come.
+fn refuse_iq(core: &Core, iq: &Element<'_>, out: &mut Outputs) {
+    if let Some(sender) = iq.attr("from").and_then(|from| core.session_of(from)) {
+        out.wire.stanza(sender, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("iq", ns::CLIENT).attr("type", "error");
+            w.attr_opt("id", iq.attr("id")).attr_opt("from", iq.attr("to"));
+            StanzaError::SERVICE_UNAVAILABLE.write(&mut w);
+        });
+    }
+}
