@@ -1,0 +1,305 @@
+//! Plays scripts against a `Core`: see `tests/scripts/README.md` for what a script says.
+
+mod client;
+mod machine;
+mod script;
+mod xml;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use whinchat::config::Config;
+use whinchat::core::{Answer, Command, StoreError, StoreRequest};
+use whinchat::jid::BareJid;
+use zeroize::Zeroizing;
+
+use client::{Client, Item};
+use machine::Machine;
+pub use machine::{Medium, Pace};
+use script::{Expected, Login, Script, Step};
+use xml::{Node, Source, Variables};
+
+/// What every account's password is, unless a script says otherwise.
+const PASSWORD: &str = "r0m30 & jul13t";
+
+/// Plays one script.
+///
+/// # Errors
+/// File and line, what was expected there and what came, and how it was played.
+pub fn play(path: &Path, medium: Medium, pace: Pace) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let line = Cell::new(0);
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        let script = script::parse(&text).map_err(|(number, error)| {
+            line.set(number);
+            error
+        })?;
+        Player::new(&script, medium, pace, &line)?.play(&script, &line)
+    }));
+    let error = match played {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error,
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            format!("panic: {}", message.unwrap_or("without a message"))
+        }
+    };
+    let shown = text.lines().nth(line.get().saturating_sub(1)).unwrap_or_default();
+    Err(format!("{}:{}: {shown}\n  {error}\n  played {pace:?} on {medium:?}", path.display(), line.get()))
+}
+
+struct Player {
+    /// Taken out for a restart only.
+    machine: Option<Machine>,
+    clients: BTreeMap<String, Client>,
+    variables: Variables,
+    /// Accounts that were made here, with their passwords.
+    accounts: BTreeMap<String, String>,
+}
+
+impl Player {
+    fn new(script: &Script, medium: Medium, pace: Pace, line: &Cell<usize>) -> Result<Player, String> {
+        let config = configure(script, line)?;
+        Ok(Player {
+            machine: Some(Machine::new(config, medium, pace)),
+            clients: BTreeMap::new(),
+            variables: Variables::new(),
+            accounts: BTreeMap::new(),
+        })
+    }
+
+    fn machine(&mut self) -> &mut Machine {
+        self.machine.as_mut().expect("there is a machine but for the moment of a restart")
+    }
+
+    fn play(mut self, script: &Script, line: &Cell<usize>) -> Result<(), String> {
+        for (number, step) in &script.steps {
+            line.set(*number);
+            self.step(step)?;
+        }
+        self.all_was_expected()
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Section => self.all_was_expected()?,
+            Step::Client(login) => self.log_in(login)?,
+            Step::Connect { name, listener } => {
+                let client = Client::connect(self.machine(), *listener);
+                self.add(name, client)?;
+            }
+            Step::Tls { name } => {
+                let conn = self.client(name)?.conn;
+                if self.machine().conn(conn).state != machine::State::Handshake {
+                    return Err("the server has not ordered TLS".into());
+                }
+                self.machine().secure(conn);
+            }
+            Step::Close { name } => {
+                let conn = self.client(name)?.conn;
+                self.machine().hang_up(conn);
+                self.nothing_more(name)?;
+                self.clients.remove(name);
+            }
+            Step::Stall { name, on } => {
+                let conn = self.client(name)?.conn;
+                self.machine().conn(conn).stalled = *on;
+                self.machine().settle();
+            }
+            Step::Account { jid, password } => {
+                let made = self.create(jid, password);
+                made.map_err(|error| format!("not created: {error:?}"))?;
+            }
+            Step::Send { name, text } => self.send(name, text)?,
+            Step::Expect { name, expected } => self.expect(name, expected)?,
+            Step::Advance(by) => self.machine().advance(*by),
+            Step::Restart => self.restart()?,
+            Step::FailStore(error) => self.machine().fail_store(*error),
+            Step::Command(words) => self.command(words)?,
+            Step::Answer(expected) => self.answer(expected)?,
+        }
+        Ok(())
+    }
+
+    fn client(&mut self, name: &str) -> Result<&mut Client, String> {
+        self.clients.get_mut(name).ok_or(format!("there is no client '{name}'"))
+    }
+
+    /// A name may be used again when the connection that had it is closed.
+    fn add(&mut self, name: &str, client: Client) -> Result<(), String> {
+        if self.clients.contains_key(name) {
+            let conn = self.client(name)?.conn;
+            if self.machine().conn(conn).state != machine::State::Closed {
+                return Err(format!("client '{name}' is still connected"));
+            }
+            self.nothing_more(name)?;
+        }
+        self.clients.insert(name.to_owned(), client);
+        Ok(())
+    }
+
+    fn create(&mut self, jid: &str, password: &str) -> Result<(), StoreError> {
+        let user = BareJid::parse(jid).expect("an account's JID in a script");
+        let request = StoreRequest::AccountCreate {
+            user,
+            password: Zeroizing::new(password.to_owned()),
+            at: self.machine().utc(),
+        };
+        self.machine().store(request)?;
+        self.accounts.insert(jid.to_owned(), password.to_owned());
+        Ok(())
+    }
+
+    fn log_in(&mut self, login: &Login) -> Result<(), String> {
+        let bare = login.jid.split('/').next().unwrap_or_default().to_owned();
+        if login.password.is_none() && !self.accounts.contains_key(&bare) {
+            match self.create(&bare, PASSWORD) {
+                Ok(()) | Err(StoreError::Conflict) => {}
+                Err(error) => return Err(format!("no account: {error:?}")),
+            }
+        }
+        let known = self.accounts.get(&bare).map_or(PASSWORD, String::as_str);
+        let password = login.password.as_deref().unwrap_or(known).to_owned();
+        let client = Client::log_in(self.machine(), login, &password)?;
+        self.add(&login.name, client)
+    }
+
+    fn send(&mut self, name: &str, text: &str) -> Result<(), String> {
+        let bytes = xml::expand(&xml::substitute(text, &self.variables)?)?;
+        let conn = self.client(name)?.conn;
+        if self.machine().conn(conn).state != machine::State::Open {
+            return Err(format!("the connection is {:?}", self.machine().conn(conn).state));
+        }
+        self.machine().deliver(conn, &bytes);
+        Ok(())
+    }
+
+    fn expect(&mut self, name: &str, expected: &Expected) -> Result<(), String> {
+        let Player { machine, clients, variables, .. } = self;
+        let machine = machine.as_mut().expect("there is a machine");
+        let client = clients.get_mut(name).ok_or(format!("there is no client '{name}'"))?;
+        let came = client.next(machine)?;
+        let told = came.as_ref().map_or("nothing", Item::text).to_owned();
+        match (expected, came) {
+            (Expected::Nothing, None) | (Expected::Footer, Some(Item::Footer)) => Ok(()),
+            (Expected::Closed, None) if client.is_closed(machine) => Ok(()),
+            (Expected::Closed, None) => Err("the connection is open".into()),
+            (Expected::Xml(text), Some(Item::Xml(came, _))) => {
+                let text = String::from_utf8(xml::expand(text)?).map_err(|error| error.to_string())?;
+                let expected = Node::parse(&text, Source::Script)?;
+                xml::compare(&expected, &came, client.own(), variables)
+                    .map_err(|error| format!("{error}\n  came: {told}"))
+            }
+            _ => Err(format!("came: {told}")),
+        }
+    }
+
+    fn nothing_more(&mut self, name: &str) -> Result<(), String> {
+        self.expect(name, &Expected::Nothing).map_err(|error| format!("client '{name}': not expected: {error}"))
+    }
+
+    fn all_was_expected(&mut self) -> Result<(), String> {
+        for name in self.clients.keys().cloned().collect::<Vec<_>>() {
+            self.nothing_more(&name).map_err(|error| format!("before this line: {error}"))?;
+        }
+        if let Some(answer) = self.machine().answers.pop_front() {
+            return Err(format!("before this line: an answer that was not expected: {}", told(&answer)));
+        }
+        if self.machine().failure_is_due() {
+            return Err("before this line: the store was to fail and was not used".into());
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.all_was_expected()?;
+        self.clients.clear();
+        self.machine = self.machine.take().map(Machine::restart);
+        Ok(())
+    }
+
+    fn command(&mut self, words: &[String]) -> Result<(), String> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let user = |jid: &str| BareJid::parse(jid).map_err(|error| format!("{jid}: {error}"));
+        let secret = |password: &str| Zeroizing::new(password.to_owned());
+        let command = match words.as_slice() {
+            ["user_add", jid, password] => Command::UserAdd { user: user(jid)?, password: secret(password) },
+            ["user_password", jid, password] => Command::UserPassword { user: user(jid)?, password: secret(password) },
+            ["user_remove", jid] => Command::UserRemove { user: user(jid)? },
+            ["user_list", domain] => Command::UserList { domain: (*domain).to_owned(), after: None, max: 100 },
+            ["user_list", domain, after, max] => Command::UserList {
+                domain: (*domain).to_owned(),
+                after: Some(user(after)?),
+                max: max.parse().map_err(|_| "no number")?,
+            },
+            ["send_message", from, to, body @ ..] => {
+                Command::SendMessage { from: (*from).to_owned(), to: (*to).to_owned(), body: body.join(" ") }
+            }
+            ["status"] => Command::Status,
+            ["shutdown"] => {
+                self.machine().shut_down();
+                return Ok(());
+            }
+            _ => return Err("no such command".into()),
+        };
+        self.machine().command(command);
+        Ok(())
+    }
+
+    /// Of counters only those that are named must be equal.
+    fn answer(&mut self, expected: &str) -> Result<(), String> {
+        let answer = self.machine().answers.pop_front().ok_or("there is no answer")?;
+        let came = told(&answer);
+        let equal = match (&answer, expected.strip_prefix("status ")) {
+            (Answer::Status(_), Some(named)) => named.split(' ').all(|one| came.split(' ').any(|other| one == other)),
+            _ => came == expected || expected == "invalid *" && matches!(answer, Answer::Invalid(_)),
+        };
+        if equal { Ok(()) } else { Err(format!("came: {came}")) }
+    }
+}
+
+/// An answer as scripts write it.
+fn told(answer: &Answer) -> String {
+    match answer {
+        Answer::Done => "done".to_owned(),
+        Answer::Users(users) => format!("users {}", users.iter().map(BareJid::as_str).collect::<Vec<_>>().join(" ")),
+        Answer::Status(counters) => {
+            let counters: Vec<String> = counters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            format!("status {}", counters.join(" "))
+        }
+        Answer::Refused(error) => format!("refused {error:?}"),
+        Answer::Invalid(reason) => format!("invalid {reason}"),
+    }
+}
+
+/// The configuration that a script's first lines ask for: `domains`, `registration` and `contacts` of every domain, keys of the
+/// file's top, and else of its `[limits]`. Rates are off unless it says otherwise, passwords are hashed as fast as is allowed.
+fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
+    let mut domains = "capulet.test,montague.test,example.test";
+    let mut registration = "open";
+    let mut contacts = String::new();
+    let mut top = BTreeMap::from([("scram_iterations", "4096".to_owned())]);
+    let mut limits = BTreeMap::from([("rates", "false".to_owned())]);
+    for (number, key, value) in &script.config {
+        line.set(*number);
+        let bare = value.parse::<i64>().is_ok() || matches!(value.as_str(), "true" | "false");
+        let toml = if bare { value.clone() } else { format!("{value:?}") };
+        match key.as_str() {
+            "domains" => domains = value,
+            "registration" => registration = value,
+            "contacts" => contacts = format!("contacts = {value}\n"),
+            "password_hash" | "scram_iterations" | "scrypt_log_n" => drop(top.insert(key, toml)),
+            _ => drop(limits.insert(key, toml)),
+        }
+    }
+    let lines = |table: &BTreeMap<&str, String>| -> String {
+        table.iter().map(|(key, value)| format!("{key} = {value}\n")).collect()
+    };
+    let mut text = format!("{}[limits]\n{}", lines(&top), lines(&limits));
+    for domain in domains.split(',') {
+        text += &format!("[[domain]]\nname = {domain:?}\nregistration = {registration:?}\n{contacts}");
+    }
+    Config::parse(&text, Path::new("/nonexistent")).map_err(|mistakes| format!("{mistakes:?} in\n{text}"))
+}

@@ -1,0 +1,66 @@
+//! Plays every `tests/scripts/*.xmpp`: whole, byte by byte and in seeded pieces, in memory and on redb.
+//!
+//! `WHINCHAT_SCRIPT=roster` plays only that one, `WHINCHAT_SEED=7` cuts pieces by that seed only.
+
+mod player;
+
+use std::path::{Path, PathBuf};
+
+use player::{Medium, Pace, play};
+
+fn scripts() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let wanted = std::env::var("WHINCHAT_SCRIPT").ok();
+    let mut scripts: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("the folder of scripts")
+        .map(|entry| entry.expect("an entry of it").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "xmpp"))
+        .filter(|path| wanted.as_deref().is_none_or(|wanted| path.file_stem().is_some_and(|stem| stem == wanted)))
+        .collect();
+    assert!(!scripts.is_empty(), "no script {wanted:?}");
+    scripts.sort();
+    scripts
+}
+
+fn check(medium: Medium, pace: Pace) {
+    let failures: Vec<String> = scripts().iter().filter_map(|path| play(path, medium, pace).err()).collect();
+    assert!(failures.is_empty(), "{} failed\n\n{}\n", failures.len(), failures.join("\n\n"));
+}
+
+/// By `WHINCHAT_SEED` alone, or by as many seeds as are asked for.
+fn check_pieces(medium: Medium, seeds: u64) {
+    match std::env::var("WHINCHAT_SEED").ok().map(|seed| seed.parse().expect("WHINCHAT_SEED is a number")) {
+        Some(seed) => check(medium, Pace::Pieces(seed)),
+        None => (1..=seeds).for_each(|seed| check(medium, Pace::Pieces(seed))),
+    }
+}
+
+#[test]
+fn whole_in_memory() {
+    check(Medium::Memory, Pace::Whole);
+}
+
+#[test]
+fn whole_on_redb() {
+    check(Medium::Redb, Pace::Whole);
+}
+
+#[test]
+fn byte_by_byte_in_memory() {
+    check(Medium::Memory, Pace::Bytes);
+}
+
+#[test]
+fn byte_by_byte_on_redb() {
+    check(Medium::Redb, Pace::Bytes);
+}
+
+#[test]
+fn in_pieces_in_memory() {
+    check_pieces(Medium::Memory, 4);
+}
+
+#[test]
+fn in_pieces_on_redb() {
+    check_pieces(Medium::Redb, 2);
+}
