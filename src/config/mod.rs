@@ -112,6 +112,11 @@ impl Config {
         parse::parse(text, directory)
     }
 
+    /// The store's file in the data directory.
+    pub fn store_path(&self) -> PathBuf {
+        self.data.join("whinchat.redb")
+    }
+
     /// A server to try things out with, for clients on this machine only: domain `localhost`, ports 5222 (STARTTLS) and 5223
     /// (TLS) of the loopback addresses, registration open, data in `./whinchat-data`. `[::1]` is left out where the machine
     /// has no IPv6, which is found out by binding a UDP port for a moment.

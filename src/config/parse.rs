@@ -163,7 +163,7 @@ impl<'t> Reader<'t> {
             };
             if address.port() != 0 && seen.contains(&address) {
                 self.refuse(&value, format!("{address} is listed twice"), "write it once");
-            } else if key == "c2s_plain" && !address.ip().to_canonical().is_loopback() {
+            } else if key == "c2s_plain" && !address.ip().is_loopback() {
                 let fix = format!("write \"127.0.0.1:{}\", or move it to c2s, where TLS is required", address.port());
                 self.refuse(&value, format!("{address} can be reached from other machines without TLS"), fix);
             }

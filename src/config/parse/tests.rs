@@ -21,7 +21,7 @@ fn check(text: &str, expected: &[(&str, &str)]) {
 fn good_configurations() {
     check("", &[]);
     check("listen = { c2s = [], c2s_tls = [\"127.0.0.1:5223\"] }", &[]);
-    check("[listen]\nc2s_plain = [\"127.0.0.1:5224\", \"[::1]:5224\", \"[::ffff:127.0.0.1]:5225\"]", &[]);
+    check("[listen]\nc2s_plain = [\"127.0.0.1:5224\", \"[::1]:5224\"]", &[]);
     check("[listen]\nc2s = [\"127.0.0.1:0\"]\nc2s_tls = [\"127.0.0.1:0\"]", &[]);
     check(
         "password_hash = \"scrypt\"\nscrypt_log_n = 0x0c\n[limits]\nidle_ping = \"1d\"\nturn_bytes = \"64 KiB\"",
@@ -195,7 +195,7 @@ fn addresses() {
         &[("line 3: listen.c2s_tls: [::]:5222 is listed twice", "")],
     );
     check("[listen]\nc2s = []\nc2s_tls = []", &[("line 1: listen: no client could connect", "")]);
-    for public in ["0.0.0.0:5224", "[::]:5224", "192.0.2.1:5224", "[::ffff:192.0.2.1]:5224"] {
+    for public in ["0.0.0.0:5224", "[::]:5224", "192.0.2.1:5224", "[::ffff:127.0.0.1]:5224"] {
         let start = format!("line 2: listen.c2s_plain: {public} can be reached from other machines");
         check(&format!("[listen]\nc2s_plain = [\"{public}\"]"), &[(&start, "move it to c2s, where TLS is required")]);
     }
