@@ -401,7 +401,8 @@ impl Core {
             if let Phase::Login(login) = &stream.phase {
                 self.write_login_features(stream, login, &mut w);
             }
-            w.open("limits", ns::STREAM_LIMITS).text_element("max-bytes", self.limits.xml.stanza_bytes_max).close();
+            let limits = if phase == StreamPhase::Authed { &self.limits.xml } else { &self.limits.xml_before_auth };
+            w.open("limits", ns::STREAM_LIMITS).text_element("max-bytes", limits.stanza_bytes_max).close();
             for handler in handlers::HANDLERS {
                 if let Some(write) = handler.stream_features {
                     write(self, stream, phase, &mut w);
@@ -412,6 +413,9 @@ impl Core {
 
     /// Ends a stream: the session with it, then our closing tag, behind an error if there is one.
     pub(crate) fn close_stream(&mut self, now: Now, conn: ConnId, error: Option<StreamError>, out: &mut Outputs) {
+        if self.streams.get(conn).is_none_or(|stream| matches!(stream.phase, Phase::Closing)) {
+            return;
+        }
         self.end_session(now, conn, out);
         if conn.is_ghost() {
             out.wire.close(conn);
@@ -427,9 +431,6 @@ impl Core {
 
     fn write_end(&mut self, conn: ConnId, error: Option<StreamError>, out: &mut Outputs) {
         let Some(stream) = self.streams.get_mut(conn) else { return };
-        if matches!(stream.phase, Phase::Closing) {
-            return;
-        }
         let handshake = matches!(stream.phase, Phase::Handshake);
         if let Some(error) = error {
             log::debug!("stream from {} ends: {} ({})", stream.peer, error.condition, error.text);
