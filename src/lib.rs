@@ -8,5 +8,11 @@ pub mod config;
 pub mod core;
 pub mod handlers;
 pub mod jid;
+mod net;
+pub mod server;
 pub mod store;
 pub mod xml;
+
+pub use config::Config;
+pub use core::Core;
+pub use server::Server;
