@@ -30,14 +30,11 @@ use crate::config::{Config, DomainConfig, Listen};
 use crate::core::{Answer, Command, Core, ListenerKind, Seeds, StoreError, UtcTime};
 use crate::jid::{BareJid, prepare_domain};
 use crate::net::{self, Certificates, Loop, Request};
-pub use crate::net::{CertificateError, ListenError, OnDelivered};
+pub use crate::net::{CertificateError, ListenError, OnDelivered, check_certificate};
 use crate::store::{Authenticator, OpenError, RedbStore, Store, StoreThread};
 
 /// How long the blocking functions of a [`Handle`] wait for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(30);
-
-/// The store's file in the data directory.
-const STORE_FILE: &str = "whinchat.redb";
 
 /// An XMPP server: its sockets are open, its store is open, nothing happens until it is run.
 pub struct Server {
@@ -246,7 +243,7 @@ fn open_store(config: &Config, authenticator: Option<Box<dyn Authenticator>>) ->
     directory.recursive(true).mode(0o700);
     let made = directory.create(&config.data);
     made.map_err(|error| ServerError::Data(config.data.clone(), error))?;
-    let mut store = Box::new(RedbStore::open(&config.data.join(STORE_FILE), config)?);
+    let mut store = Box::new(RedbStore::open(&config.store_path(), config)?);
     if let Some(authenticator) = authenticator {
         store.set_authenticator(authenticator);
     }

@@ -178,6 +178,15 @@ impl Source {
     }
 }
 
+/// Whether a pair could be used; returns the end of its validity.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_certificate(files: &CertificateFiles) -> Result<UtcTime, CertificateError> {
+    let (_, not_after) = read_pair(files, &rustls::crypto::ring::default_provider())?;
+    Ok(UtcTime(not_after.saturating_mul(1000)))
+}
+
 /// A domain as DNS, certificates and SNI write it.
 fn ascii_name(domain: &str) -> String {
     let bare = domain.trim_start_matches('[').trim_end_matches(']');

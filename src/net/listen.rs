@@ -72,7 +72,8 @@ impl Listener {
                 "clients without TLS are let in on loopback addresses only; use 127.0.0.1 or [::1]".to_owned();
             return Err(ListenError { address, problem });
         }
-        let socket = bind(address, is_alone).map_err(|error| ListenError { address, problem: remedy(&error) })?;
+        let socket = bind(address, is_alone)
+            .map_err(|error| ListenError { address, problem: remedy(&error, address.port()) })?;
         Ok(Listener { socket, kind, is_ready: true, rests_until: None, is_refusal_said: false })
     }
 
@@ -142,12 +143,18 @@ fn bind(address: SocketAddr, is_alone: bool) -> io::Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-fn remedy(error: &io::Error) -> String {
+fn remedy(error: &io::Error, port: u16) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program listens there; stop it or choose another port".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            format!(
+                "another program listens there (`ss -ltnp sport = :{port}` names it); stop it or choose another port"
+            )
+        }
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address".to_owned(),
         io::ErrorKind::PermissionDenied => {
-            "not permitted; choose a port above 1023 or grant the right to bind".to_owned()
+            "not permitted; choose a port above 1023, or let the server bind lower ones (in its systemd unit: \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE)"
+                .to_owned()
         }
         _ => error.to_string(),
     }

@@ -22,8 +22,8 @@ mod serve;
 mod slab;
 mod tls;
 
-pub use certificates::CertificateError;
 pub(crate) use certificates::Certificates;
+pub use certificates::{CertificateError, check_certificate};
 pub use listen::ListenError;
 pub(crate) use listen::open_all;
 pub use poll::OnDelivered;
