@@ -91,7 +91,11 @@ fn decode(line: &str) -> Result<Command, String> {
         ("user-add" | "user-passwd" | "user-remove" | "user-list" | "send" | "status", _) => {
             return Err(format!("{verb} with {} arguments", arguments.len()));
         }
-        _ => return Err("a request that this server does not know; is it of another version than this program?".to_owned()),
+        _ => {
+            return Err(
+                "a request that this server does not know; is it of another version than this program?".to_owned()
+            );
+        }
     })
 }
 

@@ -33,7 +33,10 @@ impl AdminServer {
     ///
     /// # Errors
     /// `AddrInUse` if a server answers there; otherwise what the system says.
-    pub fn start(data: &Path, answer: impl FnMut(Command) -> Option<Answer> + Send + 'static) -> io::Result<AdminServer> {
+    pub fn start(
+        data: &Path,
+        answer: impl FnMut(Command) -> Option<Answer> + Send + 'static,
+    ) -> io::Result<AdminServer> {
         let path = socket_path(data);
         remove_stale(&path)?;
         let listener = UnixListener::bind(&path)?;

@@ -46,7 +46,10 @@ fn commands_survive_their_line() {
     };
     let user = || jid("juliet@example.org");
     let hard = " a \\s\\ \r\n ü ";
-    check(Command::UserAdd { user: user(), password: secret(hard) }, "user-add juliet@example.org \\sa\\s\\\\s\\\\\\s\\r\\n\\sü\\s");
+    check(
+        Command::UserAdd { user: user(), password: secret(hard) },
+        "user-add juliet@example.org \\sa\\s\\\\s\\\\\\s\\r\\n\\sü\\s",
+    );
     check(Command::UserPassword { user: user(), password: secret("") }, "user-passwd juliet@example.org ");
     check(Command::UserRemove { user: user() }, "user-remove juliet@example.org");
     check(Command::UserList { domain: "example.org".to_owned(), after: None, max: 7 }, "user-list example.org 7");
@@ -142,7 +145,10 @@ fn hostile_clients_do_not_stop_the_next_one() {
     };
     check(b"", "");
     check(b"status", "");
-    check(b"\n", "error a\\srequest\\sthat\\sthis\\sserver\\sdoes\\snot\\sknow;\\sis\\sit\\sof\\sanother\\sversion\\sthan\\sthis\\sprogram?\n");
+    check(
+        b"\n",
+        "error a\\srequest\\sthat\\sthis\\sserver\\sdoes\\snot\\sknow;\\sis\\sit\\sof\\sanother\\sversion\\sthan\\sthis\\sprogram?\n",
+    );
     check(b"status\nstatus\n", "ok\n");
     check(b"\xff\xfe\n", "error a\\srequest\\sthat\\sis\\snot\\sUTF-8\n");
     check(&vec![b'x'; REQUEST_BYTES_MAX], "");
