@@ -211,6 +211,8 @@ impl Core {
         }
         self.forget_blocked(conn, out);
         drop(self.streams.take(conn));
+        // Not before: what was not acknowledged has to move to where it waits for resumption.
+        out.wire.close(conn);
     }
 
     /// Nobody waits any more for a connection that is gone, nor does it wait.

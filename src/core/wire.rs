@@ -142,7 +142,7 @@ impl Wire {
         slots[index] = Slot { open: Some(conn.generation), ..Slot::default() };
     }
 
-    /// A connection is gone; what is unsent is dropped.
+    /// A connection is gone; what is unsent is dropped. Called by the core when it has handled [`super::Input::Closed`].
     pub fn close(&mut self, conn: ConnId) {
         let Some(slot) = self.slot_mut(conn) else { return };
         let slot = std::mem::take(slot);

@@ -300,9 +300,10 @@ impl Loop {
         if std::mem::replace(&mut conn.is_told, true) {
             return;
         }
-        self.engine.out.wire.close(id);
-        // A panic here has been logged; there is no more to close.
-        let _ = self.engine.step(Input::Closed { conn: id, reason });
+        // A panic here has been logged; there is no more to close but what is unsent.
+        if self.engine.step(Input::Closed { conn: id, reason }).is_err() {
+            self.engine.out.wire.close(id);
+        }
     }
 
     fn remove(&mut self, id: ConnId) {

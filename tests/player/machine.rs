@@ -339,7 +339,6 @@ impl Machine {
         conn.state = State::Closed;
         let id = conn.id;
         self.slots[id.slot as usize].0 = false;
-        self.outputs.wire.close(id);
         self.step(Input::Closed { conn: id, reason });
     }
 
