@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# profanity in a terminal multiplexer: two accounts, every command typed by hand as a person would.
+# Usage: profanity.sh BINARY FOLDER
+set -euo pipefail
+binary=$1 folder=$2
+here=$(cd "$(dirname "$0")" && pwd)
+rm -rf "$folder" && mkdir -p "$folder/data" "$folder/romeo" "$folder/juliet"
+folder=$(cd "$folder" && pwd)
+
+port=$(python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); import server; print(server.free_port())' "$here")
+cat > "$folder/whinchat.toml" <<CONFIG
+data = "$folder/data"
+[listen]
+c2s = ["127.0.0.1:$port"]
+[[domain]]
+name = "localhost"
+registration = "open"
+CONFIG
+"$binary" run --config "$folder/whinchat.toml" 2> "$folder/server.log" &
+server=$!
+tmux="tmux -L whinchat-$$ -f /dev/null"
+finish() {
+    status=$?
+    if [ $status -ne 0 ]; then
+        for who in romeo juliet; do echo "--- $who"; $tmux capture-pane -p -S -200 -t $who || true; done
+        cat "$folder/server.log"
+    fi
+    $tmux kill-server 2>/dev/null || true
+    kill $server 2>/dev/null || true
+    wait $server 2>/dev/null || true
+}
+trap finish EXIT
+
+for _ in $(seq 200); do
+    if python3 -c "import socket; socket.create_connection(('127.0.0.1', $port), 1)" 2>/dev/null; then break; fi
+    sleep 0.05
+done
+
+# Waits until the screen of $1 shows $2; a person would see it within seconds.
+sees() {
+    for _ in $(seq 300); do
+        if $tmux capture-pane -p -S -200 -t "$1" | grep -qF -- "$2"; then echo "ok  $1 sees: $2"; return; fi
+        sleep 0.1
+    done
+    echo "FAILED: $1 does not see: $2"
+    exit 1
+}
+types() { $tmux send-keys -t "$1" -l -- "$2"; $tmux send-keys -t "$1" Enter; }
+
+for who in romeo juliet; do
+    export XDG_CONFIG_HOME="$folder/$who/config" XDG_DATA_HOME="$folder/$who/share"
+    mkdir -p "$XDG_CONFIG_HOME/profanity" "$XDG_DATA_HOME"
+    $tmux new-session -d -s $who -x 160 -y 50 \
+        "env HOME=$folder/$who XDG_CONFIG_HOME=$XDG_CONFIG_HOME XDG_DATA_HOME=$XDG_DATA_HOME LC_ALL=C.UTF-8 profanity"
+    sees $who "Type '/help' to show complete help."
+    types $who "/register $who localhost port $port tls trust"
+    sees $who "password"
+    types $who "sweet-sorrow"
+    sees $who "password"
+    types $who "sweet-sorrow"
+    sees $who "Registration successful"
+    types $who "/connect $who@localhost server 127.0.0.1 port $port tls trust"
+    types $who "sweet-sorrow"
+    sees $who "logged in successfully"
+done
+
+types romeo "/roster add juliet@localhost Juliet"
+sees romeo "Roster item added: juliet@localhost"
+types romeo "/sub request juliet@localhost"
+sees juliet "Received authorization request from romeo@localhost"
+types juliet "/sub allow romeo@localhost"
+sees juliet "Accepted subscription from romeo@localhost"
+types juliet "/sub request romeo@localhost"
+sees romeo "Received authorization request from juliet@localhost"
+types romeo "/sub allow juliet@localhost"
+sees romeo "Accepted subscription from juliet@localhost"
+
+types romeo "/msg juliet@localhost but soft, what light"
+sees juliet "romeo@localhost"
+types juliet "/msg romeo@localhost ay me"
+sees romeo "ay me"
+types juliet "/win romeo@localhost"
+sees juliet "but soft, what light"
+
+types juliet "/disconnect"
+sees juliet "juliet@localhost logged out successfully"
+types romeo "/msg juliet@localhost it is the east"
+types romeo "/win 1"
+types romeo "/ping"
+sees romeo "Ping response from server"
+types juliet "/connect juliet@localhost server 127.0.0.1 port $port tls trust"
+types juliet "sweet-sorrow"
+sees juliet "logged in successfully"
+types juliet "/win romeo@localhost"
+sees juliet "it is the east"
+echo "profanity: 2 clients registered, subscribed both ways, chatted, and one got its offline message"
