@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use whinchat::config::Config;
 use whinchat::core::{StoreRequest, UtcTime};
-use whinchat::jid::BareJid;
+use whinchat::jid::{BareJid, Jid};
 use whinchat::store::{MemoryStore, RedbStore, Store};
 
 const ACCOUNTS: usize = 1000;
@@ -80,7 +80,11 @@ fn measure(c: &mut Criterion, name: &str, store: &mut impl Store) {
                 groups,
             }
         }),
-        ("put offline message", |user, _| StoreRequest::OfflinePut { user, stanza: STANZA.into() }),
+        ("put offline message", |user, _| StoreRequest::OfflinePut {
+            user,
+            from: Jid::from_prepared("romeo@montague.test/orchard"),
+            stanza: STANZA.into(),
+        }),
     ];
     let mut round = 0;
     for (kind, make) in kinds {

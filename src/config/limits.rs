@@ -47,6 +47,8 @@ pub struct Limits {
     pub session_burst: usize,
     /// Bytes of one connection handled in one turn of the loop.
     pub turn_bytes: usize,
+    /// Addresses that one account may block.
+    pub blocklist_max: usize,
     /// Items in a roster.
     pub roster_items_max: usize,
     /// Groups of one roster item.
@@ -113,6 +115,7 @@ impl Default for Limits {
             session_rate: 64 * 1024,
             session_burst: 512 * 1024,
             turn_bytes: 64 * 1024,
+            blocklist_max: 1000,
             roster_items_max: 2000,
             roster_groups_max: 32,
             roster_name_bytes_max: 1023,
@@ -203,6 +206,7 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("session_rate", K, G, |l| Slot::Bytes(&mut l.session_rate)),
     key("session_burst", 16 * K, G, |l| Slot::Bytes(&mut l.session_burst)),
     key("turn_bytes", 4 * K, 16 * M, |l| Slot::Bytes(&mut l.turn_bytes)),
+    key("blocklist_max", 1, 100_000, |l| Slot::Count(&mut l.blocklist_max)),
     key("roster_items_max", 1, 100_000, |l| Slot::Count(&mut l.roster_items_max)),
     key("roster_groups_max", 1, 1000, |l| Slot::Count(&mut l.roster_groups_max)),
     key("roster_name_bytes_max", 16, 64 * K, |l| Slot::Bytes(&mut l.roster_name_bytes_max)),

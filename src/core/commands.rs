@@ -118,7 +118,7 @@ impl Core {
         w.open("message", ns::CLIENT).attr("from", &sender).attr("to", &to).attr("type", "chat").attr("id", &id);
         w.text_element("body", body);
         drop(w);
-        handlers::message::deliver_own(self, now, &to, &stanza, out);
+        handlers::message::deliver_own(self, now, sender.to_owned_jid(), &to, &stanza, out);
         Ok(())
     }
 

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 use crate::auth::{Bindings, Credentials};
+use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Jid};
 
 /// One connection for as long as it lives: a slot of the slab and how often that slot was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -317,11 +318,13 @@ pub enum StoreRequest {
         /// When it was received.
         at: UtcTime,
     },
-    /// Keeps a message for an account without a session. Conditions (account exists, quota left) are checked in the same
-    /// transaction. Reply: [`Stored::Done`], [`StoreError::NoAccount`] or [`StoreError::Full`].
+    /// Keeps a message for an account without a session. Conditions (account exists, sender not blocked, quota left) are checked
+    /// in the same transaction. Reply: [`Stored::Done`], [`StoreError::NoAccount`] or [`StoreError::Full`].
     OfflinePut {
         /// For whom.
         user: BareJid,
+        /// From whom.
+        from: Jid,
         /// Routed form with its delay stamp.
         stanza: Vec<u8>,
     },
@@ -408,6 +411,8 @@ impl StoreRequest {
 pub enum DocumentKey {
     /// vcard-temp (XEP-0054).
     Vcard,
+    /// Who is blocked (XEP-0191), in the form of [`Blocklist::encode`].
+    Blocklist,
     /// Private XML (XEP-0049) by local name and namespace of its element.
     Private {
         /// Local name.
@@ -509,4 +514,6 @@ pub struct AccountRecord {
     pub roster: Roster,
     /// Whether messages wait for it.
     pub offline: bool,
+    /// Who is blocked.
+    pub blocked: Blocklist,
 }

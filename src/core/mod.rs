@@ -31,6 +31,7 @@
 //! store. So a session that waits ("parked") is not fed: its bytes stay unconsumed until the reply, and then
 //! [`ConnOrder::Resume`] asks the caller to offer them again. No per-session queue exists.
 
+pub mod blocklist;
 pub mod clock;
 mod commands;
 pub mod effects;

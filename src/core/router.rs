@@ -266,7 +266,12 @@ impl Core {
         to: &JidRef<'_>,
         out: &mut Outputs,
     ) {
-        let receiver = self.accounts.find(to.bare()).and_then(|found| found.resource_named(to.resource()?));
+        let own = self.accounts.get(account);
+        if kind.is_some() && own.per.blocking.blocks(to) {
+            return out.bounce(conn, "iq", frame.id, frame.to, handlers::blocking::BLOCKED_BY_SENDER);
+        }
+        let found = self.accounts.find(to.bare()).filter(|found| handlers::blocking::on_speaking_terms(own, found));
+        let receiver = found.and_then(|found| found.resource_named(to.resource()?));
         match receiver.map(|resource| resource.conn) {
             Some(receiver) => self.forward(conn, account, frame, receiver, out),
             None if kind.is_some() => out.bounce(conn, "iq", frame.id, frame.to, StanzaError::SERVICE_UNAVAILABLE),

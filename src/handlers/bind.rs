@@ -157,12 +157,12 @@ fn finish(core: &mut Core, now: Now, conn: ConnId, request: &Request, mut record
         stream.deadlines.clear(Due::Login);
     }
     core.set_deadline(conn, Due::Idle, now.mono + core.limits.idle_ping);
+    acknowledge(conn, &request.id, &jid, out);
     if let Some(holder) = holder {
         core.close_stream(now, holder, Some(CONFLICT), out);
     } else if bound >= core.limits.resources_per_account_max {
         sm::evict(core, now, &user, out);
     }
-    acknowledge(conn, &request.id, &jid, out);
 }
 
 fn acknowledge(conn: ConnId, id: &str, jid: &FullJid, out: &mut Outputs) {

@@ -11,12 +11,12 @@
 //! that is answered. A mistyped address that is noticed is worth more on a server whose users know each other (PROTOCOL RT-20).
 
 use super::prelude::*;
-use super::offline;
+use super::{blocking, carbons, offline};
 use crate::core::UtcTime;
 use crate::core::effects::Delivered;
 use crate::core::router::{Addressee, NO_FEDERATION};
 use crate::core::session::{Account, AccountId};
-use crate::jid::JidRef;
+use crate::jid::{Jid, JidRef};
 use crate::xml::{Frame, attribute_value};
 
 pub(super) const HANDLER: Handler = Handler { name: "message", spec: "RFC 6121 sections 5 and 8.5", ..Handler::EMPTY };
@@ -85,7 +85,7 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
         }
     };
     let mut receivers = std::mem::take(&mut core.shared.message.0);
-    match way(core, kind, &to, &mut receivers) {
+    match way(core, kind, Some(account), &to, &mut receivers) {
         Way::Resources => {
             // A note to oneself goes to the other devices (PROTOCOL RT-15).
             if receivers.len() > 1 && to.bare() == core.accounts.get(account).jid.as_str() {
@@ -94,10 +94,12 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
             for receiver in &receivers {
                 core.forward(conn, account, frame, *receiver, out);
             }
+            carbons::copy(core, conn, account, frame, &to, &receivers, out);
             observe(core, conn, account, frame, &to, out);
         }
         Way::Offline => {
             offline::keep(core, now, conn, account, frame, &to, out);
+            carbons::copy(core, conn, account, frame, &to, &[], out);
             observe(core, conn, account, frame, &to, out);
         }
         Way::Error(error) if kind != MessageType::Error => out.bounce(conn, "message", frame.id, frame.to, error),
@@ -108,7 +110,21 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
 }
 
 /// Fills `receivers`, which is empty, if that is the way.
-fn way(core: &Core, kind: MessageType, to: &JidRef<'_>, receivers: &mut Vec<ConnId>) -> Way {
+fn way(
+    core: &Core,
+    kind: MessageType,
+    sender: Option<AccountId>,
+    to: &JidRef<'_>,
+    receivers: &mut Vec<ConnId>,
+) -> Way {
+    if let Some(sender) = sender.map(|sender| core.accounts.get(sender)) {
+        if sender.per.blocking.blocks(to) {
+            return Way::Error(blocking::BLOCKED_BY_SENDER);
+        }
+        if core.accounts.find(to.bare()).is_some_and(|receiver| !blocking::on_speaking_terms(sender, receiver)) {
+            return Way::Error(StanzaError::SERVICE_UNAVAILABLE);
+        }
+    }
     match core.addressee(to.clone()) {
         Addressee::Remote => Way::Error(NO_FEDERATION),
         Addressee::Host(_) => Way::Error(StanzaError::SERVICE_UNAVAILABLE),
@@ -176,15 +192,15 @@ fn observe(core: &Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, to:
 }
 
 /// A chat message of the embedding program, whole and valid, to an account of ours.
-pub(crate) fn deliver_own(core: &mut Core, now: Now, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
+pub(crate) fn deliver_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
     let mut receivers = Vec::new();
-    match way(core, MessageType::Chat, to, &mut receivers) {
+    match way(core, MessageType::Chat, None, to, &mut receivers) {
         Way::Resources => {
             for receiver in receivers {
                 out.wire.stanza(receiver, |buf| buf.extend_from_slice(stanza));
             }
         }
-        Way::Offline => offline::keep_own(core, now, to, stanza, out),
+        Way::Offline => offline::keep_own(core, now, from, to, stanza, out),
         Way::Error(_) | Way::Silence => {}
     }
 }
@@ -201,12 +217,13 @@ pub(super) fn deliver_again(
     let kind = MessageType::named(kind);
     let Some(Ok(to)) = message.attr("to").map(JidRef::parse) else { return };
     let mut receivers = Vec::new();
-    match way(core, kind, &to, &mut receivers) {
+    match way(core, kind, None, &to, &mut receivers) {
         // What was for all resources the others have got already.
         Way::Resources if to.is_bare() => {}
         Way::Resources => {
+            let xml = offline::stamped(at, &to, message, xml);
             for receiver in receivers {
-                out.wire.stanza(receiver, |buf| buf.extend_from_slice(xml));
+                out.wire.stanza(receiver, |buf| buf.extend_from_slice(&xml));
             }
         }
         Way::Offline => offline::keep_again(core, at, &to, message, xml, out),

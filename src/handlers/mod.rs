@@ -8,6 +8,7 @@
 //! call each other only through named functions of the owner (`roster::push`).
 
 use crate::core::Core;
+use crate::core::blocklist::Blocklist;
 use crate::core::effects::{AccountRecord, ListenerKind};
 use crate::core::error::StanzaError;
 pub(crate) use crate::core::router::{Cx, Iq};
@@ -42,19 +43,20 @@ macro_rules! handlers {
 }
 
 handlers! {
-    bind, disco, last, message, offline, ping, presence(State), private, register, roster(State), sm, time, vcard, version,
+    bind, blocking(State), carbons(State), disco, last, message, offline, ping, presence(State), private, register, roster(State), sm, time, vcard, version,
 }
 
 /// What features keep for an account in use.
 #[derive(Default)]
 pub struct PerAccount {
     pub(crate) offline: offline::Queue,
+    pub(crate) blocking: Blocklist,
 }
 
 impl PerAccount {
     /// For an account that comes into use.
     pub(crate) fn activated(record: &AccountRecord) -> PerAccount {
-        PerAccount { offline: offline::Queue::new(record.offline) }
+        PerAccount { offline: offline::Queue::new(record.offline), blocking: record.blocked.clone() }
     }
 }
 

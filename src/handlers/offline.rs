@@ -18,7 +18,7 @@ use crate::core::UtcTime;
 use crate::core::parked::{BounceHead, Waiting};
 use crate::core::effects::StoreError;
 use crate::core::session::{Account, AccountId};
-use crate::jid::{BareJid, JidRef};
+use crate::jid::{BareJid, Jid, JidRef};
 use crate::xml::writer::escape_attr;
 use crate::xml::{Frame, Tree};
 
@@ -103,8 +103,9 @@ pub(super) fn keep(
     stamp(&mut stanza, to.domain(), now.utc);
     let own = sender.jid.as_str();
     let head = Box::new(BounceHead { id: frame.id.map(Into::into), to: frame.to.unwrap_or(own).into() });
+    let from = sender.resource(conn).map_or_else(|| sender.jid.clone().into(), |resource| resource.jid.clone().into());
     sm::on_storing(core, conn);
-    put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender: conn, head }, out);
+    put(core, to.to_bare(), from, stanza, Waiting::Put { user: to.to_bare(), sender: conn, head }, out);
 }
 
 /// Keeps a message that a resource got at `at` and never acknowledged.
@@ -119,34 +120,31 @@ pub(super) fn keep_again(
     if !is_kept(message) {
         return;
     }
-    let mut stanza = stanza.to_vec();
-    let stamped = |child: Element<'_>| child.is("delay", ns::DELAY) && child.attr("from") == Some(to.domain());
-    if !message.children().any(stamped) {
-        stamp(&mut stanza, to.domain(), at);
-    }
+    let stanza = stamped(at, to, message, stanza);
     // Its sender was told long ago that it is handled; a refusal is said to it all the same, if it is still there.
     let sender = message.attr("from").and_then(|from| core.session_of(from)).unwrap_or(NOBODY);
     let mut id = Vec::new();
     escape_attr(message.attr("id").unwrap_or_default(), &mut id);
     let head = Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into() });
-    put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender, head }, out);
+    let Some(from) = message.attr("from").and_then(|from| JidRef::parse(from).ok()) else { return };
+    put(core, to.to_bare(), from.to_owned_jid(), stanza, Waiting::Put { user: to.to_bare(), sender, head }, out);
 }
 
 /// Keeps a message of the embedding program.
-pub(super) fn keep_own(core: &mut Core, now: Now, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
+pub(super) fn keep_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
     let mut stanza = stanza.to_vec();
     stamp(&mut stanza, to.domain(), now.utc);
     let head = Box::new(BounceHead { id: None, to: to.as_str().into() });
-    put(core, to.to_bare(), stanza, Waiting::Put { user: to.to_bare(), sender: NOBODY, head }, out);
+    put(core, to.to_bare(), from, stanza, Waiting::Put { user: to.to_bare(), sender: NOBODY, head }, out);
 }
 
-fn put(core: &mut Core, user: BareJid, stanza: Vec<u8>, waiting: Waiting, out: &mut Outputs) {
+fn put(core: &mut Core, user: BareJid, from: Jid, stanza: Vec<u8>, waiting: Waiting, out: &mut Outputs) {
     *core.shared.offline.0.entry(user.clone()).or_insert(0) += 1;
     if let Some(account) = core.accounts.find_mut(user.as_str()) {
         account.per.offline.stored = true;
     }
     core.counters.stored_offline += 1;
-    core.ask(StoreRequest::OfflinePut { user, stanza }, waiting, out);
+    core.ask(StoreRequest::OfflinePut { user, from, stanza }, waiting, out);
 }
 
 /// Adds the time of receipt before the end tag (XEP-0203).
@@ -162,6 +160,16 @@ fn stamp(stanza: &mut Vec<u8>, domain: &str, at: UtcTime) {
     w.open("delay", ns::DELAY).attr("from", domain).attr("stamp", at).close();
     drop(w);
     stanza.extend_from_slice(END);
+}
+
+/// A message with the time of its receipt, which it may have already.
+pub(super) fn stamped(at: UtcTime, to: &JidRef<'_>, message: &Element<'_>, stanza: &[u8]) -> Vec<u8> {
+    let mut stanza = stanza.to_vec();
+    let ours = |child: Element<'_>| child.is("delay", ns::DELAY) && child.attr("from") == Some(to.domain());
+    if !message.children().any(ours) {
+        stamp(&mut stanza, to.domain(), at);
+    }
+    stanza
 }
 
 /// What is worth keeping: a body, or what a hint or another document wants kept; not what only says that somebody types

@@ -8,6 +8,7 @@
 //! silence for a probe, as does who probes an account that does not exist (section 4.3.2 allows it).
 
 use super::prelude::*;
+use super::blocking::{BLOCKED_BY_SENDER, on_speaking_terms};
 use super::{offline, roster, sm};
 use crate::core::effects::Half;
 use crate::core::parked::Waiting;
@@ -128,9 +129,9 @@ fn unavailable_from(resource: &Resource) -> Vec<u8> {
     xml
 }
 
-/// To every available resource of `to`, if the account is in use.
-fn send_to_available(core: &Core, to: &str, xml: &[u8], out: &mut Outputs) {
-    let Some(account) = core.accounts.find(to) else { return };
+/// To every available resource of `to`, if that account is in use and neither it nor `owner` has blocked the other.
+fn send_to_available(core: &Core, owner: &Account, to: &str, xml: &[u8], out: &mut Outputs) {
+    let Some(account) = core.accounts.find(to).filter(|account| on_speaking_terms(owner, account)) else { return };
     for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
         out.wire.stanza(resource.conn, |buf| write_to(buf, xml, to));
     }
@@ -139,9 +140,9 @@ fn send_to_available(core: &Core, to: &str, xml: &[u8], out: &mut Outputs) {
 /// To all who see the account, and to its own available resources.
 fn send_to_subscribers(core: &Core, account: &Account, xml: &[u8], out: &mut Outputs) {
     for (contact, _) in account.roster.items.iter().filter(|(_, item)| item.subscription.from()) {
-        send_to_available(core, contact.as_str(), xml, out);
+        send_to_available(core, account, contact.as_str(), xml, out);
     }
-    send_to_available(core, account.jid.as_str(), xml, out);
+    send_to_available(core, account, account.jid.as_str(), xml, out);
 }
 
 fn broadcast_available(core: &mut Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, out: &mut Outputs) {
@@ -175,6 +176,7 @@ fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs
     let siblings = account.resources.iter().filter(|resource| resource.conn != conn);
     let contacts = account.roster.items.iter().filter(|(_, item)| item.subscription.to());
     let contacts = contacts.filter_map(|(contact, _)| core.accounts.find(contact.as_str()));
+    let contacts = contacts.filter(|contact| on_speaking_terms(account, contact));
     for resource in siblings.chain(contacts.flat_map(|contact| &contact.resources)) {
         if let Some(available) = &resource.per.presence.available {
             out.wire.stanza(conn, |buf| write_to(buf, &available.xml, to));
@@ -285,6 +287,13 @@ fn direct(core: &mut Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, 
         }
         return;
     }
+    let owner = core.accounts.get(account);
+    if !leaving && owner.per.blocking.blocks(&to) {
+        return out.bounce(conn, "presence", frame.id, frame.to, BLOCKED_BY_SENDER);
+    }
+    if core.accounts.find(to.bare()).is_some_and(|receiver| !on_speaking_terms(owner, receiver)) {
+        return;
+    }
     let directed_max = core.limits.directed_presence_max;
     let Some(resource) = core.accounts.get_mut(account).resource_mut(conn) else { return };
     let directed = &mut resource.per.presence.directed;
@@ -354,6 +363,10 @@ fn answer_probe(
 ) {
     let asker = core.accounts.get(account);
     let own = asker.jid.as_str() == to.bare();
+    let found = core.accounts.find(to.bare());
+    if found.is_some_and(|found| !on_speaking_terms(asker, found)) {
+        return;
+    }
     if !own && !is_subscribed(asker, to.bare()) {
         return answer_directed_probe(core, asker, conn, frame, to, out);
     }
@@ -416,6 +429,9 @@ fn subscribe(
         Addressee::Remote => return out.bounce(conn, "presence", frame.id, frame.to, NO_FEDERATION),
         Addressee::Host(_) => return,
         Addressee::Bare(_) | Addressee::Full(_) if contact == user => return,
+        Addressee::Bare(_) | Addressee::Full(_) if core.accounts.get(account).per.blocking.blocks(to) => {
+            return out.bounce(conn, "presence", frame.id, frame.to, BLOCKED_BY_SENDER);
+        }
         Addressee::Bare(_) | Addressee::Full(_) => {}
     }
     let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
@@ -538,7 +554,7 @@ fn tell_loss(core: &Core, half: &Half, out: &mut Outputs) {
     }
     let Some(account) = core.accounts.find(half.account.as_str()) else { return };
     for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
-        send_to_available(core, half.jid.as_str(), &unavailable_from(resource), out);
+        send_to_available(core, account, half.jid.as_str(), &unavailable_from(resource), out);
     }
 }
 
@@ -549,7 +565,31 @@ fn tell_gain(core: &Core, half: &Half, out: &mut Outputs) {
     }
     let Some(account) = core.accounts.find(half.account.as_str()) else { return };
     for available in account.resources.iter().filter_map(|resource| resource.per.presence.available.as_ref()) {
-        send_to_available(core, half.jid.as_str(), &available.xml, out);
+        send_to_available(core, account, half.jid.as_str(), &available.xml, out);
+    }
+}
+
+/// A contact is about to be blocked: each sees the other leave.
+pub(super) fn hide_from(core: &Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
+    for (owner, watcher) in [(user, contact), (contact, user)] {
+        let Some(account) = core.accounts.find(owner.as_str()) else { continue };
+        if account.roster.state(watcher.as_str()).from {
+            for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
+                send_to_available(core, account, watcher.as_str(), &unavailable_from(resource), out);
+            }
+        }
+    }
+}
+
+/// A contact is no longer blocked: each sees the other again.
+pub(super) fn show_to(core: &Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
+    for (owner, watcher) in [(user, contact), (contact, user)] {
+        let Some(account) = core.accounts.find(owner.as_str()) else { continue };
+        if account.roster.state(watcher.as_str()).from {
+            for available in account.resources.iter().filter_map(|resource| resource.per.presence.available.as_ref()) {
+                send_to_available(core, account, watcher.as_str(), &available.xml, out);
+            }
+        }
     }
 }
 

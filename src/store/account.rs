@@ -6,6 +6,7 @@ use super::apply::{Engine, Rules, Staged, alone, malformed};
 use super::schema::{self, AccountRow, DocumentsHead, Table};
 use super::{offline, roster};
 use crate::auth::{self, Credentials};
+use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
 use crate::core::effects::{AccountRecord, DocumentKey, StoreError, StoreReply, Stored};
 use crate::core::roster::{Roster, RosterVersion};
@@ -146,7 +147,18 @@ pub(super) fn list(tx: &mut Staged<'_>, domain: &str, after: Option<&BareJid>, m
 
 pub(super) fn activate(tx: &mut Staged<'_>, user: &BareJid) -> StoreReply {
     let roster = roster::load(tx, user)?.ok_or(StoreError::NoAccount)?;
-    Ok(Stored::Account(Box::new(AccountRecord { roster, offline: offline::any(tx, user)? })))
+    Ok(Stored::Account(Box::new(AccountRecord {
+        roster,
+        offline: offline::any(tx, user)?,
+        blocked: blocklist(tx, user)?,
+    })))
+}
+
+/// Who an account has blocked.
+pub(super) fn blocklist(tx: &mut Staged<'_>, user: &BareJid) -> Result<Blocklist, StoreError> {
+    let Some(key) = schema::document_key(user, &DocumentKey::Blocklist) else { return Ok(Blocklist::default()) };
+    let list = tx.read(Table::Documents, &key, |record| Ok(Blocklist::decode(schema::decode_xml(record)?)))?;
+    Ok(list.unwrap_or_default())
 }
 
 pub(super) fn document(tx: &mut Staged<'_>, user: &BareJid, document: &DocumentKey) -> StoreReply {
@@ -169,6 +181,8 @@ pub(super) fn put_document(
     let key = schema::document_key(user, document).ok_or(StoreError::Full)?;
     let bytes_max = match document {
         DocumentKey::Vcard => limits.vcard_bytes_max,
+        // Bounded by the number of its entries.
+        DocumentKey::Blocklist => usize::MAX,
         DocumentKey::Private { .. } => limits.private_bytes_max,
     };
     if content.len() > bytes_max {

@@ -145,7 +145,7 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::Subscription { user, contact, event, stanza, at } => {
             roster::subscription(tx, rules, (user, contact), *event, stanza, *at)
         }
-        R::OfflinePut { user, stanza } => offline::put(tx, rules, user, stanza),
+        R::OfflinePut { user, from, stanza } => offline::put(tx, rules, user, from, stanza),
         R::OfflinePage { user, delete_to, after, bytes_max } => offline::page(tx, user, *delete_to, *after, *bytes_max),
         R::DocumentGet { user, key } => account::document(tx, user, key),
         R::DocumentPut { user, key, content } => account::put_document(tx, rules, user, key, content),

@@ -2,10 +2,11 @@
 
 use std::ops::ControlFlow;
 
+use super::account;
 use super::apply::{Rules, Staged, malformed};
 use super::schema::{self, OfflineHead, Table};
 use crate::core::effects::{StoreError, StoreReply, Stored};
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Jid};
 
 fn head(tx: &mut Staged<'_>, user: &BareJid) -> Result<OfflineHead, StoreError> {
     let head = tx.read(Table::Offline, &schema::offline_key(user, 0), schema::decode_offline_head)?;
@@ -21,8 +22,9 @@ pub(super) fn any(tx: &mut Staged<'_>, user: &BareJid) -> Result<bool, StoreErro
     Ok(head(tx, user)?.count > 0)
 }
 
-pub(super) fn put(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid, stanza: &[u8]) -> StoreReply {
-    if !tx.has_account(user)? {
+pub(super) fn put(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid, from: &Jid, stanza: &[u8]) -> StoreReply {
+    // Who is blocked learns no more than who writes to nobody.
+    if !tx.has_account(user)? || account::blocklist(tx, user)?.blocks_prepared(from.as_str()) {
         return Err(StoreError::NoAccount);
     }
     let head = head(tx, user)?;

@@ -210,7 +210,12 @@ pub(super) fn subscription(
     }
     let routed = side.send(event, rules.limits.roster_items_max)?;
     let mut half = None;
-    if routed && let Some(mut other) = Side::of_contact(tx, rules, user, contact)? {
+    // To a contact that has blocked the user nothing comes through.
+    let blocked = super::account::blocklist(tx, contact)?.blocks_prepared(user.as_str());
+    if routed
+        && !blocked
+        && let Some(mut other) = Side::of_contact(tx, rules, user, contact)?
+    {
         let request = Request { stanza: kept_form(rules, pair, stanza), at };
         if let Some(answer) = other.receive(event, Some((&request, rules.limits.requests_max))) {
             // None of the answers calls for a further one.

@@ -99,7 +99,11 @@ fn remove(user: &str, contact: &str) -> R {
 }
 
 pub(super) fn offline(user: &str, stanza: &str) -> R {
-    R::OfflinePut { user: jid(user), stanza: stanza.as_bytes().to_vec() }
+    R::OfflinePut {
+        user: jid(user),
+        from: crate::jid::Jid::from_prepared("sender@remote.test/r"),
+        stanza: stanza.as_bytes().to_vec(),
+    }
 }
 
 fn page(user: &str, delete_to: u64, after: u64, bytes_max: usize) -> R {
@@ -213,7 +217,9 @@ pub(super) fn again(request: &R) -> R {
             stanza: stanza.clone(),
             at: *at,
         },
-        R::OfflinePut { user, stanza } => R::OfflinePut { user: user.clone(), stanza: stanza.clone() },
+        R::OfflinePut { user, from, stanza } => {
+            R::OfflinePut { user: user.clone(), from: from.clone(), stanza: stanza.clone() }
+        }
         R::OfflinePage { user, delete_to, after, bytes_max } => {
             R::OfflinePage { user: user.clone(), delete_to: *delete_to, after: *after, bytes_max: *bytes_max }
         }

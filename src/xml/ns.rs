@@ -62,6 +62,18 @@ pub const RECEIPTS: &str = "urn:xmpp:receipts";
 pub const MARKERS: &str = "urn:xmpp:chat-markers:0";
 /// Stream limits, XEP-0478.
 pub const STREAM_LIMITS: &str = "urn:xmpp:stream-limits:0";
+/// Blocking command, XEP-0191.
+pub const BLOCKING: &str = "urn:xmpp:blocking";
+/// Its errors.
+pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
+/// Message carbons, XEP-0280.
+pub const CARBONS: &str = "urn:xmpp:carbons:2";
+/// Stanza forwarding, XEP-0297.
+pub const FORWARD: &str = "urn:xmpp:forward:0";
+/// What a room says to and of its users, XEP-0045.
+pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+/// Direct invitations, XEP-0249.
+pub const MUC_INVITE: &str = "jabber:x:conference";
 /// XML itself.
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Application-specific errors of the XSF.

@@ -1,0 +1,172 @@
+//! XEP-0191: Blocking Command.
+//!
+//! Who is blocked sees the account as if it were not there: presence and subscription requests vanish, messages and requests come
+//! back with `service-unavailable`. What the account sends to a blocked address is refused. For an account that is not in use the
+//! store asks the same list. A report in a block request (XEP-0377) is let pass; the block holds whatever it says.
+
+use super::prelude::*;
+use super::presence;
+use crate::core::blocklist::Blocklist;
+use crate::core::session::Account;
+use crate::jid::{BareJid, Jid, JidRef};
+
+pub(super) const HANDLER: Handler = Handler {
+    name: "blocking",
+    spec: "XEP-0191 1.3",
+    features: &[ns::BLOCKING],
+    routes: &[
+        iq_get(Target::Account, ns::BLOCKING, "blocklist", get),
+        iq_set(Target::Account, ns::BLOCKING, "block", block),
+        iq_set(Target::Account, ns::BLOCKING, "unblock", unblock),
+    ],
+    ..Handler::EMPTY
+};
+
+/// What is said to who writes to an address that he has blocked himself.
+pub(crate) const BLOCKED_BY_SENDER: StanzaError = StanzaError {
+    application: Some(("blocked", ns::BLOCKING_ERRORS)),
+    ..StanzaError::NOT_ACCEPTABLE.text("You have blocked this address.")
+};
+
+/// Per bound resource.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Has asked for the list, so it is told of changes.
+    interested: bool,
+}
+
+/// Whether neither of the two accounts has blocked the other.
+pub(crate) fn on_speaking_terms(one: &Account, other: &Account) -> bool {
+    let blocks = |owner: &Account, jid: &BareJid| owner.per.blocking.blocks_prepared(jid.as_str());
+    one.jid == other.jid || !(blocks(one, &other.jid) || blocks(other, &one.jid))
+}
+
+fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    cx.resource_mut().per.blocking.interested = true;
+    let list = cx.account().per.blocking.clone();
+    cx.out.reply(cx.conn, iq, |w| {
+        w.open("blocklist", ns::BLOCKING);
+        for jid in &list.0 {
+            w.open("item", ns::BLOCKING).attr("jid", jid.as_str()).close();
+        }
+    });
+    Ok(Done)
+}
+
+fn items(request: &Element<'_>) -> Result<Vec<Jid>, StanzaError> {
+    let items = request.children().filter(|child| child.is("item", ns::BLOCKING));
+    let parse = |item: Element<'_>| {
+        let jid = item.attr("jid").ok_or(StanzaError::BAD_REQUEST)?;
+        JidRef::parse(jid).map(|jid| jid.to_owned_jid()).map_err(|_| StanzaError::JID_MALFORMED)
+    };
+    items.map(parse).collect()
+}
+
+fn block(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    let jids = items(&iq.payload)?;
+    let own = cx.account().jid.clone();
+    // One's own account and server cannot be done without (section 5).
+    if jids.is_empty() || jids.iter().any(|jid| jid.bare() == own.as_str() || jid.as_str() == own.domain()) {
+        return Err(StanzaError::BAD_REQUEST);
+    }
+    let mut list = cx.account().per.blocking.clone();
+    list.0.extend(jids.into_iter().filter(|jid| !cx.account().per.blocking.0.contains(jid)));
+    if list.0.len() > cx.limits().blocklist_max {
+        return Err(StanzaError::RESOURCE_CONSTRAINT.text("The list is full."));
+    }
+    store(cx, iq, &list, on_blocked)
+}
+
+fn unblock(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    let jids = items(&iq.payload)?;
+    let mut list = cx.account().per.blocking.clone();
+    // None named means all (section 3.5).
+    list.0.retain(|jid| !jids.is_empty() && !jids.contains(jid));
+    store(cx, iq, &list, on_unblocked)
+}
+
+fn store(cx: &mut Cx<'_>, iq: &Iq<'_>, list: &Blocklist, then: crate::core::router::Then) -> Handled {
+    let user = cx.account().jid.clone();
+    let mut parked = iq.park();
+    parked.note = Some(format!("{user}\n{}", String::from_utf8_lossy(&list.encode())).into());
+    cx.ask(StoreRequest::DocumentPut { user, key: DocumentKey::Blocklist, content: list.encode() }, parked, then)
+}
+
+fn on_blocked(
+    core: &mut Core,
+    _: Now,
+    conn: ConnId,
+    iq: &ParkedIq,
+    reply: StoreReply,
+    out: &mut Outputs,
+) -> Result<(), StanzaError> {
+    reply?;
+    out.reply_empty(conn, iq);
+    let Some((user, before, after)) = change(core, iq) else { return Ok(()) };
+    let added: Vec<Jid> = after.0.iter().filter(|jid| !before.0.contains(jid)).cloned().collect();
+    // Contacts see the account leave as long as they still may hear of it.
+    for contact in matching(core, &user, &added, &before) {
+        presence::hide_from(core, &user, &contact, out);
+    }
+    apply(core, &user, after);
+    push(core, &user, "block", &added, out);
+    Ok(())
+}
+
+fn on_unblocked(
+    core: &mut Core,
+    _: Now,
+    conn: ConnId,
+    iq: &ParkedIq,
+    reply: StoreReply,
+    out: &mut Outputs,
+) -> Result<(), StanzaError> {
+    reply?;
+    out.reply_empty(conn, iq);
+    let Some((user, before, after)) = change(core, iq) else { return Ok(()) };
+    let removed: Vec<Jid> = before.0.iter().filter(|jid| !after.0.contains(jid)).cloned().collect();
+    apply(core, &user, after.clone());
+    for contact in matching(core, &user, &removed, &after) {
+        presence::show_to(core, &user, &contact, out);
+    }
+    push(core, &user, "unblock", if after.0.is_empty() { &[] } else { &removed }, out);
+    Ok(())
+}
+
+/// Whose list it is, as it was and as it is.
+fn change(core: &Core, iq: &ParkedIq) -> Option<(BareJid, Blocklist, Blocklist)> {
+    let (user, list) = iq.note.as_deref()?.split_once('\n')?;
+    let account = core.accounts.find(user)?;
+    Some((account.jid.clone(), account.per.blocking.clone(), Blocklist::decode(list.as_bytes())))
+}
+
+fn apply(core: &mut Core, user: &BareJid, list: Blocklist) {
+    if let Some(account) = core.accounts.find_mut(user.as_str()) {
+        account.per.blocking = list;
+    }
+}
+
+/// Contacts that an entry of `jids` covers and none of `rest` does.
+fn matching(core: &Core, user: &BareJid, jids: &[Jid], rest: &Blocklist) -> Vec<BareJid> {
+    let Some(account) = core.accounts.find(user.as_str()) else { return Vec::new() };
+    let jids = Blocklist(jids.to_vec());
+    let covered = |contact: &&BareJid| {
+        JidRef::parse(contact.as_str()).is_ok_and(|contact| jids.blocks(&contact) && !rest.blocks(&contact))
+    };
+    account.roster.items.keys().filter(covered).cloned().collect()
+}
+
+fn push(core: &mut Core, user: &BareJid, name: &'static str, jids: &[Jid], out: &mut Outputs) {
+    let Core { accounts, ids, .. } = core;
+    let Some(account) = accounts.find(user.as_str()) else { return };
+    for resource in account.resources.iter().filter(|resource| resource.per.blocking.interested) {
+        out.wire.stanza(resource.conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("iq", ns::CLIENT).attr("type", "set").attr("id", ids.next_id()).attr("to", resource.jid.as_str());
+            w.open(name, ns::BLOCKING);
+            for jid in jids {
+                w.open("item", ns::BLOCKING).attr("jid", jid.as_str()).close();
+            }
+        });
+    }
+}

@@ -1,0 +1,108 @@
+//! XEP-0280: Message Carbons: what one device of an account sends or gets, the others see too.
+//!
+//! A message that goes to all resources of an account is no carbon for those that got it. Errors are not copied: to know which
+//! belong to a chat would take a memory of what was sent (section 6.1 leaves that open for servers).
+
+use super::prelude::*;
+use crate::core::session::{Account, AccountId};
+use crate::jid::JidRef;
+use crate::xml::{Frame, Tree};
+
+pub(super) const HANDLER: Handler = Handler {
+    name: "carbons",
+    spec: "XEP-0280 1.0.1",
+    features: &[ns::CARBONS],
+    account_features: &[ns::CARBONS],
+    routes: &[
+        iq_set(Target::Account, ns::CARBONS, "enable", enable),
+        iq_set(Target::Account, ns::CARBONS, "disable", disable),
+    ],
+    ..Handler::EMPTY
+};
+
+/// Per bound resource.
+#[derive(Default)]
+pub(crate) struct State {
+    enabled: bool,
+}
+
+fn enable(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    cx.resource_mut().per.carbons.enabled = true;
+    cx.out.reply_empty(cx.conn, iq);
+    Ok(Done)
+}
+
+fn disable(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    cx.resource_mut().per.carbons.enabled = false;
+    cx.out.reply_empty(cx.conn, iq);
+    Ok(Done)
+}
+
+/// Copies a message that `receivers` have got, or that went into the store if there are none, to the other devices of both sides.
+pub(super) fn copy(
+    core: &mut Core,
+    conn: ConnId,
+    sender: AccountId,
+    frame: &Frame<'_>,
+    to: &JidRef<'_>,
+    receivers: &[ConnId],
+    out: &mut Outputs,
+) {
+    let own = core.accounts.get(sender);
+    let other = core.accounts.find(to.bare()).filter(|other| other.jid != own.jid);
+    let wants = |account: &Account| account.resources.iter().any(|resource| resource.per.carbons.enabled);
+    if !(wants(own) || other.is_some_and(wants)) || !is_eligible(frame) {
+        return;
+    }
+    let from = own.resource(conn).map_or("", |resource| &*resource.from);
+    let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
+    let mut inner = Vec::with_capacity(frame.xml.len() + 128);
+    frame.splice_into(from, lang, &mut inner);
+    let spared = |resource: ConnId| resource == conn || receivers.contains(&resource);
+    let mut full = Vec::new();
+    for (name, account) in [("sent", Some(own)), ("received", other)] {
+        let Some(account) = account else { continue };
+        for resource in account.resources.iter().filter(|resource| resource.per.carbons.enabled && !spared(resource.conn)) {
+            out.wire.stanza(resource.conn, |buf| write(buf, name, account, resource.jid.as_str(), frame.type_, &inner));
+            if out.wire.pending(resource.conn) > core.limits.output_pause {
+                full.push(resource.conn);
+            }
+        }
+    }
+    for receiver in full {
+        core.press(conn, receiver, out);
+    }
+}
+
+fn write(buf: &mut Vec<u8>, name: &'static str, account: &Account, to: &str, kind: Option<&str>, inner: &[u8]) {
+    const HEAD: &[u8] = b"<message";
+    let mut w = Writer::new(buf);
+    w.open("message", ns::CLIENT).attr("from", &account.jid).attr("to", to);
+    if let Some(kind) = kind {
+        w.attr_escaped("type", kind);
+    }
+    w.open(name, ns::CARBONS).open("forwarded", ns::FORWARD);
+    w.raw(HEAD).raw(b" xmlns='jabber:client'").raw(inner.strip_prefix(HEAD).unwrap_or_default());
+}
+
+/// What other devices want to see (section 6.1): chats, and of other messages those that belong to one.
+fn is_eligible(frame: &Frame<'_>) -> bool {
+    match frame.type_ {
+        Some("groupchat" | "headline" | "error") => return false,
+        // Nothing in it says no without naming one of these.
+        Some("chat") if !frame.xml.contains(ns::CARBONS) && !frame.xml.contains(ns::HINTS) && !frame.xml.contains(ns::MUC_USER) => {
+            return true;
+        }
+        _ => {}
+    }
+    let tree = Tree::of(frame);
+    let root = tree.root();
+    let has = |name, ns| root.child(name, ns).is_some();
+    if has("private", ns::CARBONS) || has("no-copy", ns::HINTS) {
+        return false;
+    }
+    let belongs = |child: Element<'_>| {
+        matches!(child.ns(), ns::RECEIPTS | ns::CHAT_STATES | ns::MARKERS | ns::MUC_USER | ns::MUC_INVITE) || child.is("body", ns::CLIENT)
+    };
+    frame.type_ == Some("chat") || root.children().any(belongs)
+}
