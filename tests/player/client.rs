@@ -1,6 +1,7 @@
 //! A client, seen from its own side: what it has received, and how it logs in.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -229,7 +230,7 @@ fn decode(node: &Node) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|error| error.to_string())
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Hash {
     Sha1,
     Sha256,
@@ -256,12 +257,20 @@ impl Hash {
         }
     }
 
+    /// Takes longer than all the rest of a log-in, so it is done once for each salt.
     fn salted(self, password: &str, salt: &[u8], rounds: u32) -> Vec<u8> {
+        type Salted = BTreeMap<(Hash, String, Vec<u8>, u32), Vec<u8>>;
+        static KNOWN: Mutex<Salted> = Mutex::new(BTreeMap::new());
+        let question = (self, password.to_owned(), salt.to_owned(), rounds);
+        if let Some(key) = KNOWN.lock().expect("nobody panics with it").get(&question) {
+            return key.clone();
+        }
         let mut key = vec![0; self.digest(b"").len()];
         match self {
             Hash::Sha1 => pbkdf2::pbkdf2_hmac::<Sha1>(password.as_bytes(), salt, rounds, &mut key),
             Hash::Sha256 => pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), salt, rounds, &mut key),
         }
+        KNOWN.lock().expect("nobody panics with it").insert(question, key.clone());
         key
     }
 }

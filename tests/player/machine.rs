@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use whinchat::config::Config;
@@ -14,7 +16,9 @@ use whinchat::core::{
     Answer, CloseReason, Command, CommandId, ConnId, ConnOrder, Core, Input, ListenerKind, Now, Outputs, Seeds,
     StoreError, StoreReply, StoreRequest, Ticket, TlsFacts, UtcTime,
 };
+use whinchat::jid::BareJid;
 use whinchat::store::{Authenticator, Faults, MemoryStore, RedbStore, Store};
+use zeroize::Zeroizing;
 
 /// How a script's bytes reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +41,17 @@ pub enum Medium {
 /// 2026-11-22T19:30:50Z, where every script begins.
 const EPOCH_MILLIS: u64 = 1_795_375_850_000;
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
+/// The accounts that exist when a script begins.
+const CAST: [&str; 4] = ["juliet@capulet.test", "nurse@capulet.test", "romeo@montague.test", "mercutio@montague.test"];
+/// The password of an account, unless a script says otherwise.
+pub const PASSWORD: &str = "secret";
+
+/// The request that makes an account.
+pub fn create(user: &str, password: &str, at: UtcTime) -> StoreRequest {
+    let user = BareJid::parse(user).expect("an account's JID in a script");
+    StoreRequest::AccountCreate { user, password: Zeroizing::new(password.to_owned()), at }
+}
 
 /// A connection, seen from the machine.
 pub struct Conn {
@@ -81,7 +96,7 @@ impl Machine {
     pub fn new(config: Config, medium: Medium, pace: Pace) -> Machine {
         let seed = if let Pace::Pieces(seed) = pace { seed } else { 0 };
         let mut random = SplitMix(seed);
-        let store = Faults::new(Disk::new(&config, medium, random.bytes()));
+        let store = Faults::new(Disk::with_cast(&config, medium));
         Machine {
             core: born(&config, &store, &mut random),
             config,
@@ -388,8 +403,22 @@ enum Disk {
     Redb(RedbStore, Directory),
 }
 
-/// Removed with what is in it.
+/// For one store; removed with what is in it.
 struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("whinchat-scripts-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory for the store");
+        Directory(directory)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("whinchat.redb")
+    }
+}
 
 impl Drop for Directory {
     fn drop(&mut self) {
@@ -398,16 +427,36 @@ impl Drop for Directory {
 }
 
 impl Disk {
-    fn new(config: &Config, medium: Medium, seed: [u8; 32]) -> Disk {
-        if medium == Medium::Memory {
-            return Disk::Memory(MemoryStore::new(config, seed));
+    /// A store that holds the accounts of [`CAST`] and nothing else. Hashing their passwords takes longer than most scripts, so it
+    /// is done once.
+    fn with_cast(config: &Config, medium: Medium) -> Disk {
+        static MEMORY: OnceLock<Mutex<MemoryStore>> = OnceLock::new();
+        static FILE: OnceLock<Vec<u8>> = OnceLock::new();
+        let fill = |store: &mut dyn Store| {
+            for user in CAST {
+                let made = store.apply(&[create(user, PASSWORD, UtcTime(EPOCH_MILLIS))]);
+                assert!(matches!(made.as_slice(), [Ok(_)]), "{made:?}");
+            }
+        };
+        let directory = Directory::new();
+        match medium {
+            Medium::Memory => {
+                let template = MEMORY.get_or_init(|| {
+                    let mut store = MemoryStore::new(config, [7; 32]);
+                    fill(&mut store);
+                    Mutex::new(store)
+                });
+                Disk::Memory(template.lock().expect("nobody panics with it").reopened(config))
+            }
+            Medium::Redb => {
+                let file = FILE.get_or_init(|| {
+                    fill(&mut open_redb(&directory, config));
+                    std::fs::read(directory.file()).expect("the store's file")
+                });
+                std::fs::write(directory.file(), file).expect("a copy of the store's file");
+                Disk::Redb(open_redb(&directory, config), directory)
+            }
         }
-        static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("whinchat-scripts-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&directory).expect("a directory for the store");
-        let directory = Directory(directory);
-        Disk::Redb(open_redb(&directory, config), directory)
     }
 
     fn reopened(self, config: &Config) -> Disk {
@@ -422,7 +471,7 @@ impl Disk {
 }
 
 fn open_redb(directory: &Directory, config: &Config) -> RedbStore {
-    RedbStore::open(&directory.0.join("whinchat.redb"), config).unwrap_or_else(|error| panic!("{error}"))
+    RedbStore::open(&directory.file(), config).unwrap_or_else(|error| panic!("{error}"))
 }
 
 impl Store for Disk {

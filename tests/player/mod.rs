@@ -11,18 +11,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use whinchat::config::Config;
-use whinchat::core::{Answer, Command, StoreError, StoreRequest};
+use whinchat::core::{Answer, Command, StoreError};
 use whinchat::jid::BareJid;
 use zeroize::Zeroizing;
 
 use client::{Client, Item};
-use machine::Machine;
+use machine::{Machine, PASSWORD};
 pub use machine::{Medium, Pace};
 use script::{Expected, Login, Script, Step};
 use xml::{Node, Source, Variables};
-
-/// What every account's password is, unless a script says otherwise.
-const PASSWORD: &str = "r0m30 & jul13t";
 
 /// Plays one script.
 ///
@@ -141,13 +138,8 @@ impl Player {
     }
 
     fn create(&mut self, jid: &str, password: &str) -> Result<(), StoreError> {
-        let user = BareJid::parse(jid).expect("an account's JID in a script");
-        let request = StoreRequest::AccountCreate {
-            user,
-            password: Zeroizing::new(password.to_owned()),
-            at: self.machine().utc(),
-        };
-        self.machine().store(request)?;
+        let at = self.machine().utc();
+        self.machine().store(machine::create(jid, password, at))?;
         self.accounts.insert(jid.to_owned(), password.to_owned());
         Ok(())
     }

@@ -152,7 +152,7 @@ fn login(words: &[&str], bind: bool) -> Result<Login, String> {
         name: name.to_owned(),
         jid: (*jid).to_owned(),
         password: option("with").map(str::to_owned),
-        mechanism: option("via").unwrap_or("PLAIN").to_owned(),
+        mechanism: option("via").unwrap_or("SCRAM-SHA-256").to_owned(),
         bind,
     })
 }

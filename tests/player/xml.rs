@@ -335,10 +335,14 @@ fn told(content: &Content) -> String {
     }
 }
 
-/// `*` is anything; `$x` at the end binds the rest of the value if it is not bound yet; other variables stand for their values.
+/// `*` is anything; `!$x` is anything but the value of a variable; `$x` at the end binds the rest of the value if it is not bound yet; other variables stand for their values.
 fn compare_value(pattern: &str, came: &str, variables: &mut Variables) -> Result<(), String> {
     if pattern == "*" {
         return Ok(());
+    }
+    if let Some(other) = pattern.strip_prefix('!').filter(|other| other.starts_with('$')) {
+        let other = substitute(other, variables)?;
+        return if other == came { Err(format!("'{other}' came again")) } else { Ok(()) };
     }
     if let Some((before, name)) = pattern.rsplit_once('$').filter(|(_, name)| is_name(name))
         && !variables.contains_key(name)
