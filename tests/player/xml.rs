@@ -340,7 +340,7 @@ fn compare_value(pattern: &str, came: &str, variables: &mut Variables) -> Result
     if pattern == "*" {
         return Ok(());
     }
-    if let Some(other) = pattern.strip_prefix('!').filter(|other| other.starts_with('$')) {
+    if let Some(other) = pattern.strip_prefix('!').filter(|other| other.contains('$')) {
         let other = substitute(other, variables)?;
         return if other == came { Err(format!("'{other}' came again")) } else { Ok(()) };
     }
