@@ -32,7 +32,7 @@ class Client(slixmpp.ClientXMPP):
 
     def __init__(self, server, name, password, resource="laptop", how="starttls", register=False, sm=False):
         super().__init__(f"{name}@{DOMAIN}/{resource}", password)
-        self.server, self.how = server, how
+        self.target, self.how = server, how
         self.ssl_context = ssl.create_default_context(cafile=str(server.certificate()))
         self.enable_direct_tls = how == "tls"
         self.enable_starttls = how != "tls"
@@ -75,7 +75,7 @@ class Client(slixmpp.ClientXMPP):
         self.done(True)
 
     async def login(self, presence=True):
-        port = {"starttls": self.server.starttls, "tls": self.server.tls}[self.how]
+        port = {"starttls": self.target.starttls, "tls": self.target.tls}[self.how]
         self.connect("127.0.0.1", port)
         entered = await asyncio.wait_for(asyncio.shield(self.ready), TIMEOUT)
         if entered and presence:
