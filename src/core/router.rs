@@ -180,6 +180,7 @@ impl Core {
             Kind::Message => handlers::message::route(self, now, conn, account, frame, out),
             Kind::Presence => handlers::presence::route(self, now, conn, account, frame, out),
             Kind::Iq => self.on_iq(now, conn, account, frame, out),
+            Kind::Other if *frame.ns == *ns::CSI => handlers::csi::on_element(self, now, conn, frame, out),
             Kind::Other if *frame.ns == *ns::SM => handlers::sm::on_element(self, now, conn, frame, out),
             Kind::Other if frame.local == "error" && *frame.ns == *ns::STREAMS => {
                 self.close_stream(now, conn, None, out)
@@ -290,7 +291,12 @@ impl Core {
     ) {
         let from = self.accounts.get(account).resource(sender).map_or("", |resource| &*resource.from);
         let lang = self.streams.get(sender).and_then(|stream| stream.lang.as_deref());
-        out.wire.stanza(receiver, |buf| frame.splice_into(from, lang, buf));
+        match (frame.kind, frame.type_) {
+            (Kind::Presence, None | Some("unavailable")) => {
+                out.wire.presence(receiver, from, |buf| frame.splice_into(from, lang, buf));
+            }
+            _ => out.wire.stanza(receiver, |buf| frame.splice_into(from, lang, buf)),
+        }
         self.counters.delivered += 1;
         self.press(sender, receiver, out);
     }

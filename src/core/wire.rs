@@ -7,6 +7,8 @@ use crate::core::effects::ConnId;
 
 /// Buffers kept for reuse when a connection has been flushed, so that an idle connection owns none.
 const SPARE_BUFFERS_MAX: usize = 64;
+/// Senders whose presence is kept back for one inactive client.
+const QUIET_PRESENCES_MAX: usize = 100;
 /// A buffer that has grown beyond this is given back to the allocator.
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 
@@ -42,6 +44,14 @@ struct Slot {
     watched: bool,
     overfull: bool,
     unacked: Option<Box<Unacked>>,
+    /// Presence kept back from a client that is inactive.
+    quiet: Option<Box<Quiet>>,
+}
+
+/// The last presence of each sender, in the order in which it came first.
+#[derive(Default)]
+struct Quiet {
+    kept: Vec<(Box<str>, Vec<u8>)>,
 }
 
 /// Stanzas that were sent and not acknowledged (XEP-0198), oldest first, in one buffer.
@@ -165,8 +175,50 @@ impl Wire {
         self.overfull.pop()
     }
 
+    /// Tells whether the client of a connection is active (XEP-0352); what was kept back for it goes out when it is.
+    pub fn set_active(&mut self, conn: ConnId, active: bool) {
+        self.release(conn);
+        if let Some(slot) = self.slot_mut(conn) {
+            slot.quiet = (!active).then(Box::default);
+        }
+    }
+
+    /// Whether the client of a connection has said that it is inactive.
+    pub fn is_quiet(&self, conn: ConnId) -> bool {
+        self.slot(conn).is_some_and(|slot| slot.quiet.is_some())
+    }
+
+    /// Like [`Wire::stanza`] for a sender's presence, which an inactive client gets when something else comes.
+    pub fn presence(&mut self, conn: ConnId, sender: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        let Some(quiet) = self.slot_mut(conn).and_then(|slot| slot.quiet.as_mut()) else {
+            return self.append(conn, Some(false), write);
+        };
+        let place = quiet.kept.iter().position(|(kept, _)| **kept == *sender);
+        let full = place.is_none() && quiet.kept.len() >= QUIET_PRESENCES_MAX;
+        let mut xml = Vec::new();
+        write(&mut xml);
+        match place.and_then(|place| quiet.kept.get_mut(place)) {
+            Some((_, kept)) => *kept = xml,
+            None => quiet.kept.push((sender.into(), xml)),
+        }
+        if full {
+            self.release(conn);
+        }
+    }
+
+    /// Sends what was kept back.
+    fn release(&mut self, conn: ConnId) {
+        let quiet = self.slot_mut(conn).and_then(|slot| slot.quiet.as_mut());
+        for (_, xml) in quiet.map(|quiet| std::mem::take(&mut quiet.kept)).unwrap_or_default() {
+            self.append(conn, Some(false), |buf| buf.extend_from_slice(&xml));
+        }
+    }
+
     /// Runs `write`, which appends exactly one stanza, on the connection's buffer. Nothing happens if the connection is gone.
     pub fn stanza(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_quiet(conn) {
+            self.release(conn);
+        }
         self.append(conn, Some(false), write);
     }
 
@@ -326,6 +378,8 @@ impl Wire {
 
     /// Moves the unacknowledged stanzas of one connection to another, and sends them there if it has a socket.
     pub fn hand_over(&mut self, from: ConnId, to: ConnId) {
+        // What was kept back comes behind the others; who resumes is active (XEP-0352).
+        self.set_active(from, true);
         let Some(unacked) = self.slot_mut(from).and_then(|slot| slot.unacked.take()) else { return };
         let resend = !to.is_ghost() && !unacked.is_empty();
         let moved = unacked.held();

@@ -11,7 +11,7 @@
 //! that is answered. A mistyped address that is noticed is worth more on a server whose users know each other (PROTOCOL RT-20).
 
 use super::prelude::*;
-use super::{blocking, carbons, offline};
+use super::{blocking, carbons, csi, offline};
 use crate::core::UtcTime;
 use crate::core::effects::Delivered;
 use crate::core::router::{Addressee, NO_FEDERATION};
@@ -92,6 +92,10 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
                 receivers.retain(|receiver| *receiver != conn);
             }
             for receiver in &receivers {
+                // Who typed is of no interest to a phone in a pocket.
+                if out.wire.is_quiet(*receiver) && csi::is_typing_only(frame) {
+                    continue;
+                }
                 core.forward(conn, account, frame, *receiver, out);
             }
             carbons::copy(core, conn, account, frame, &to, &receivers, out);

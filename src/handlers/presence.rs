@@ -133,8 +133,15 @@ fn unavailable_from(resource: &Resource) -> Vec<u8> {
 fn send_to_available(core: &Core, owner: &Account, to: &str, xml: &[u8], out: &mut Outputs) {
     let Some(account) = core.accounts.find(to).filter(|account| on_speaking_terms(owner, account)) else { return };
     for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
-        out.wire.stanza(resource.conn, |buf| write_to(buf, xml, to));
+        out.wire.presence(resource.conn, sender_of(xml), |buf| write_to(buf, xml, to));
     }
+}
+
+/// The sender of a presence in its kept form, which begins with it; escaped.
+fn sender_of(xml: &[u8]) -> &str {
+    let from = xml.strip_prefix(HEAD).and_then(|rest| rest.strip_prefix(b" from='")).unwrap_or_default();
+    let end = memchr::memchr(b'\'', from).unwrap_or(0);
+    from.get(..end).and_then(|from| std::str::from_utf8(from).ok()).unwrap_or_default()
 }
 
 /// To all who see the account, and to its own available resources.

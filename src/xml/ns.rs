@@ -74,6 +74,8 @@ pub const FORWARD: &str = "urn:xmpp:forward:0";
 pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// Direct invitations, XEP-0249.
 pub const MUC_INVITE: &str = "jabber:x:conference";
+/// Client state indication, XEP-0352.
+pub const CSI: &str = "urn:xmpp:csi:0";
 /// XML itself.
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// Application-specific errors of the XSF.
