@@ -133,18 +133,26 @@ impl<'t> Reader<'t> {
         self.choice(top, "log", &levels).unwrap_or(LevelFilter::Info)
     }
 
+    /// Without the section, the usual ports; with it, what it names and nothing else, so that nobody opens a port unawares.
     fn listen(&mut self, top: &mut Section<'t>) -> Listen {
+        let is_given = top.rest.contains_key("listen");
+        let noted = self.mistakes.len();
         let mut section = self.subsection(top, "listen");
-        let all = |port| vec![SocketAddr::new(IpAddr::from([0; 16]), port)];
         let mut seen = Vec::new();
-        let c2s = self.addresses(&mut section, "c2s", 5222, &mut seen).unwrap_or_else(|| all(5222));
-        let c2s_tls = self.addresses(&mut section, "c2s_tls", 5223, &mut seen).unwrap_or_else(|| all(5223));
-        let c2s_plain = self.addresses(&mut section, "c2s_plain", 5224, &mut seen).unwrap_or_default();
-        if c2s.is_empty() && c2s_tls.is_empty() && c2s_plain.is_empty() && seen.is_empty() {
+        let c2s = self.addresses(&mut section, "c2s", 5222, &mut seen);
+        let c2s_tls = self.addresses(&mut section, "c2s_tls", 5223, &mut seen);
+        let c2s_plain = self.addresses(&mut section, "c2s_plain", 5224, &mut seen);
+        // A wrong or misspelt key has its own note, and is why nothing is named.
+        if is_given && seen.is_empty() && noted == self.mistakes.len() && section.rest.is_empty() && !self.broken {
             self.note(&section.span, "listen", "no client could connect anywhere", "give c2s or c2s_tls an address");
         }
         self.end(section);
-        Listen { c2s, c2s_tls, c2s_plain }
+        let usual = |port| if is_given { Vec::new() } else { vec![SocketAddr::new(IpAddr::from([0; 16]), port)] };
+        Listen {
+            c2s: c2s.unwrap_or_else(|| usual(5222)),
+            c2s_tls: c2s_tls.unwrap_or_else(|| usual(5223)),
+            c2s_plain: c2s_plain.unwrap_or_default(),
+        }
     }
 
     /// A list of addresses; `seen` are those of earlier lists.

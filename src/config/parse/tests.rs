@@ -63,7 +63,7 @@ fn values() {
     assert_eq!(config.password_scheme, PasswordScheme::Scrypt { log_n: 12 });
     assert_eq!(config.log, LevelFilter::Debug);
     assert_eq!(config.listen.c2s, ["0.0.0.0:15222".parse().expect("an address")]);
-    assert_eq!(config.listen.c2s_tls, ["[::]:5223".parse().expect("an address")]);
+    assert_eq!(config.listen.c2s_tls, []);
     assert_eq!(config.listen.c2s_plain, []);
     let [first, second] = &config.domains[..] else { panic!("{:?}", config.domains) };
     assert_eq!(first.name, "example.org");
@@ -86,6 +86,9 @@ fn values() {
     let plain = parse(MINIMAL, Path::new("")).expect("no mistake");
     assert_eq!(plain.data, Path::new("/var/lib/whinchat"));
     assert_eq!(plain.password_scheme, PasswordScheme::Scram { iterations: 10_000 });
+    assert_eq!(plain.listen.c2s, ["[::]:5222".parse().expect("an address")]);
+    assert_eq!(plain.listen.c2s_tls, ["[::]:5223".parse().expect("an address")]);
+    assert_eq!(plain.listen.c2s_plain, []);
 }
 
 #[test]
@@ -194,7 +197,12 @@ fn addresses() {
         "[listen]\nc2s = [\"[::]:5222\"]\nc2s_tls = [\"[::]:5222\"]",
         &[("line 3: listen.c2s_tls: [::]:5222 is listed twice", "")],
     );
-    check("[listen]\nc2s = []\nc2s_tls = []", &[("line 1: listen: no client could connect", "")]);
+    let nowhere = ("line 1: listen: no client could connect anywhere", "; give c2s or c2s_tls an address");
+    check("[listen]\nc2s = []\nc2s_tls = []", &[nowhere]);
+    check("[listen]\nc2s = []", &[nowhere]);
+    check("[listen]", &[nowhere]);
+    check("listen = {}", &[nowhere]);
+    check("listen = 5222", &[("line 1: listen: expected a section, found a number", "")]);
     for public in ["0.0.0.0:5224", "[::]:5224", "192.0.2.1:5224", "[::ffff:127.0.0.1]:5224"] {
         let start = format!("line 2: listen.c2s_plain: {public} can be reached from other machines");
         check(&format!("[listen]\nc2s_plain = [\"{public}\"]"), &[(&start, "move it to c2s, where TLS is required")]);
