@@ -8,9 +8,10 @@
 //! clients that pinned it ask their user again when it changes.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -275,7 +276,11 @@ fn make_pair(domain: &str, files: &CertificateFiles, now: UtcTime) -> Result<(),
     let (chain, key) =
         sign_own(domain, start).map_err(|error| refused(&files.chain, format!("cannot be made: {error}")))?;
     let directory = files.chain.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory)
+    // Its keys are nobody else's to read; the data directory above is made the same way.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
         .map_err(|error| refused(directory, format!("cannot be made: {error}; make it writable for the server")))?;
     for (path, pem) in [(&files.key, key.as_str()), (&files.chain, chain.as_str())] {
         replace_file(path, pem.as_bytes())
@@ -380,6 +385,8 @@ pub(super) mod tests {
             let file = fs::metadata(directory.0.join(format!("certificates/bücher.example.{kind}"))).unwrap();
             assert_eq!(std::os::unix::fs::PermissionsExt::mode(&file.permissions()) & 0o777, 0o600);
         }
+        let made = fs::metadata(directory.0.join("certificates")).unwrap();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&made.permissions()) & 0o777, 0o700);
         let mut again = load(&directory.0, vec![own("bücher.example")]).unwrap();
         assert_eq!(leaf(&again), leaf(&first));
         let facts = LeafFacts::parse(&leaf(&first)).unwrap();
