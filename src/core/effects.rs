@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything. The core names these types, `net` and `store` carry them.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use zeroize::Zeroizing;
@@ -144,8 +145,8 @@ pub enum Input<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(pub u64);
 
-/// What an operator or the embedding program may ask for.
-#[derive(Debug)]
+/// What an operator or the embedding program may ask for. Its `Debug` shows neither passwords nor the text of messages, which
+/// must not come into anybody's log.
 pub enum Command {
     /// Creates an account.
     UserAdd {
@@ -186,6 +187,27 @@ pub enum Command {
     },
     /// Reads the counters.
     Status,
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Command::UserAdd { user, password: _ } => {
+                f.debug_struct("UserAdd").field("user", user).finish_non_exhaustive()
+            }
+            Command::UserPassword { user, password: _ } => {
+                f.debug_struct("UserPassword").field("user", user).finish_non_exhaustive()
+            }
+            Command::UserRemove { user } => f.debug_struct("UserRemove").field("user", user).finish(),
+            Command::UserList { domain, after, max } => {
+                f.debug_struct("UserList").field("domain", domain).field("after", after).field("max", max).finish()
+            }
+            Command::SendMessage { from, to, body: _ } => {
+                f.debug_struct("SendMessage").field("from", from).field("to", to).finish_non_exhaustive()
+            }
+            Command::Status => f.write_str("Status"),
+        }
+    }
 }
 
 /// What became of a [`Command`].
@@ -516,4 +538,24 @@ pub struct AccountRecord {
     pub offline: bool,
     /// Who is blocked.
     pub blocked: Blocklist,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_shows_no_secret() {
+        let secret = "correct horse battery staple";
+        let check = |command: Command, expected: &str| {
+            let shown = format!("{command:?}");
+            assert!(shown.starts_with(expected) && !shown.contains("horse"), "{shown}");
+        };
+        let user = || BareJid::parse("juliet@localhost").expect("a JID");
+        let password = || Zeroizing::new(secret.to_owned());
+        check(Command::UserAdd { user: user(), password: password() }, "UserAdd { user: ");
+        check(Command::UserPassword { user: user(), password: password() }, "UserPassword { user: ");
+        let (from, to) = ("localhost".to_owned(), "juliet@localhost".to_owned());
+        check(Command::SendMessage { from, to, body: secret.to_owned() }, "SendMessage { from: \"localhost\", to: ");
+    }
 }
