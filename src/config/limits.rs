@@ -73,6 +73,18 @@ pub struct Limits {
     pub private_bytes_max: usize,
     /// All private XML of an account, in bytes.
     pub private_total_bytes_max: usize,
+    /// Group chat rooms that one account may have made.
+    pub rooms_per_account_max: usize,
+    /// Occupants of one room at once; admins may come in above it.
+    pub room_occupants_max: usize,
+    /// Accounts with an affiliation to one room.
+    pub room_members_max: usize,
+    /// Lines kept of one room.
+    pub room_history_max: usize,
+    /// Lines kept of one room in memory, in bytes.
+    pub room_history_bytes_max: usize,
+    /// A room's name, description, password or subject, in bytes.
+    pub room_text_bytes_max: usize,
     /// Store requests waiting at once; beyond it what would add one is refused.
     pub store_queue_max: usize,
     /// Password hashes waiting at once; beyond it log-ins are refused with `temporary-auth-failure`.
@@ -128,6 +140,12 @@ impl Default for Limits {
             vcard_bytes_max: 128 * 1024,
             private_bytes_max: 128 * 1024,
             private_total_bytes_max: 512 * 1024,
+            rooms_per_account_max: 50,
+            room_occupants_max: 500,
+            room_members_max: 2000,
+            room_history_max: 50,
+            room_history_bytes_max: 128 * 1024,
+            room_text_bytes_max: 2048,
             store_queue_max: 4096,
             hash_queue_max: 32,
             registrations_per_hour: 10,
@@ -219,6 +237,12 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("vcard_bytes_max", K, 16 * M, |l| Slot::Bytes(&mut l.vcard_bytes_max)),
     key("private_bytes_max", K, 16 * M, |l| Slot::Bytes(&mut l.private_bytes_max)),
     key("private_total_bytes_max", K, G, |l| Slot::Bytes(&mut l.private_total_bytes_max)),
+    key("rooms_per_account_max", 0, 1_000_000, |l| Slot::Count(&mut l.rooms_per_account_max)),
+    key("room_occupants_max", 2, 100_000, |l| Slot::Count(&mut l.room_occupants_max)),
+    key("room_members_max", 2, 100_000, |l| Slot::Count(&mut l.room_members_max)),
+    key("room_history_max", 0, 10_000, |l| Slot::Count(&mut l.room_history_max)),
+    key("room_history_bytes_max", 0, G, |l| Slot::Bytes(&mut l.room_history_bytes_max)),
+    key("room_text_bytes_max", 64, 64 * K, |l| Slot::Bytes(&mut l.room_text_bytes_max)),
     key("store_queue_max", 16, 1_000_000, |l| Slot::Count(&mut l.store_queue_max)),
     key("hash_queue_max", 1, 10_000, |l| Slot::Count(&mut l.hash_queue_max)),
     key("registrations_per_hour", 0, 1_000_000, |l| Slot::Tries(&mut l.registrations_per_hour)),

@@ -45,6 +45,16 @@ pub struct Listen {
     pub c2s_plain: Vec<SocketAddr>,
 }
 
+/// Who may make group chat rooms (XEP-0045).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RoomMakers {
+    /// The domain's users.
+    #[default]
+    Users,
+    /// Nobody; the rooms that are there stay.
+    Nobody,
+}
+
 /// One served domain.
 #[derive(Clone, Debug, Default)]
 pub struct DomainConfig {
@@ -54,8 +64,20 @@ pub struct DomainConfig {
     pub certificate: Option<CertificateFiles>,
     /// Whether anybody may register an account in band (XEP-0077).
     pub registration_open: bool,
+    /// Who may make group chat rooms.
+    pub rooms: RoomMakers,
+    /// What stands before the domain's name in the name of the service that has its rooms; empty for `conference`.
+    pub rooms_name: String,
     /// Contact addresses (XEP-0157) as URIs: field name without `-addresses` (`abuse`, `admin`, `support`, …) and URI.
     pub contacts: Vec<(String, String)>,
+}
+
+impl DomainConfig {
+    /// Name of the service that has the domain's rooms.
+    pub fn rooms_domain(&self) -> String {
+        let name = if self.rooms_name.is_empty() { "conference" } else { &self.rooms_name };
+        format!("{name}.{}", self.name)
+    }
 }
 
 /// A certificate as certbot leaves it.

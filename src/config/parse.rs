@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::limits::{LIMIT_KEYS, LIMIT_ORDERS, LimitKey, Slot};
-use super::{CertificateFiles, Config, DomainConfig, Limits, Listen};
+use super::{CertificateFiles, Config, DomainConfig, Limits, Listen, RoomMakers};
 use crate::auth::PasswordScheme;
 use crate::jid;
 
@@ -194,6 +194,15 @@ impl<'t> Reader<'t> {
             }
             domains.push((domain, line));
         }
+        for (domain, line) in &domains {
+            let rooms = domain.rooms_domain();
+            if let Some((_, first)) = domains.iter().find(|(other, _)| other.name == rooms) {
+                let reason =
+                    format!("the rooms of {} would have the name of the [[domain]] of line {first}", domain.name);
+                let fix = "give rooms_name another value".to_owned();
+                self.mistakes.push(Mistake { line: *line, key: "domain.rooms_name".to_owned(), reason, fix });
+            }
+        }
         if domains.is_empty() {
             let noted = self.mistakes.len();
             self.domain(Section::new("domain", 0..0, DeTable::new()));
@@ -255,9 +264,25 @@ impl<'t> Reader<'t> {
         };
         let registration_open =
             self.choice(&mut section, "registration", &[("closed", false), ("open", true)]).unwrap_or(false);
+        let makers = [("users", RoomMakers::Users), ("nobody", RoomMakers::Nobody)];
+        let rooms = self.choice(&mut section, "rooms", &makers).unwrap_or_default();
+        let rooms_name = self.rooms_name(&mut section);
         let contacts = self.contacts(&mut section);
         self.end(section);
-        DomainConfig { name, certificate, registration_open, contacts }
+        DomainConfig { name, certificate, registration_open, rooms, rooms_name, contacts }
+    }
+
+    /// One label of a domain name.
+    fn rooms_name(&mut self, section: &mut Section<'t>) -> String {
+        let Some(value) = self.take(section, "rooms_name") else { return String::new() };
+        let Some(text) = self.text_of(&value) else { return String::new() };
+        match jid::prepare_domain(&text) {
+            Ok(name) if !name.contains(['.', '[', ':']) => name.into_owned(),
+            _ => {
+                self.refuse(&value, format!("{text:?} is not one part of a domain name"), "write \"conference\"");
+                String::new()
+            }
+        }
     }
 
     fn domain_name(&mut self, section: &mut Section<'t>) -> String {

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::auth::{Bindings, Credentials};
 use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
+use crate::core::rooms::{Line, RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
 use crate::jid::{BareJid, Jid};
 
@@ -387,6 +388,55 @@ pub enum StoreRequest {
         /// Text of its `<status/>`, may be empty.
         status: String,
     },
+    /// Reads a group chat room. Reply: [`Stored::Room`].
+    RoomLoad {
+        /// Which.
+        room: BareJid,
+    },
+    /// Writes all that lasts of a room but for its lines; a new one counts against its creator's bound. Reply:
+    /// [`Stored::Done`] or [`StoreError::Full`].
+    RoomSave {
+        /// Which.
+        room: BareJid,
+        /// As it shall be.
+        record: Box<RoomRecord>,
+    },
+    /// Keeps one more line of a room, and forgets the oldest above the bound; for a number that is there already it takes the
+    /// line's place. Reply: [`Stored::Done`], [`StoreError::NotFound`] if there is no such room.
+    RoomLine {
+        /// Which.
+        room: BareJid,
+        /// What was said.
+        line: Line,
+    },
+    /// Removes a room with its lines and picture. Reply: [`Stored::Done`].
+    RoomDestroy {
+        /// Which.
+        room: BareJid,
+        /// What stays in its place.
+        tombstone: Option<Tombstone>,
+    },
+    /// Rooms of a service, in order. Reply: [`Stored::Rooms`].
+    RoomList {
+        /// The service's domain.
+        domain: String,
+        /// Only names behind this one.
+        after: Option<BareJid>,
+        /// At most this many.
+        max: usize,
+        /// Only those that everybody may know of.
+        public_only: bool,
+    },
+    /// Writes a room's vCard and the hash of its picture, as [`StoreRequest::RoomSave`] does; empty content removes it. Reply:
+    /// [`Stored::Done`] or [`StoreError::Full`].
+    RoomCard {
+        /// Which.
+        room: BareJid,
+        /// As it shall be.
+        record: Box<RoomRecord>,
+        /// A whole element, valid by itself.
+        content: Vec<u8>,
+    },
     /// What an account has to do with a peer; used for accounts that are not active. Reply: [`Stored::Relation`].
     Relation {
         /// The account asked about.
@@ -413,6 +463,8 @@ impl StoreRequest {
             | StoreRequest::Accounts { .. }
             | StoreRequest::Activate { .. }
             | StoreRequest::DocumentGet { .. }
+            | StoreRequest::RoomLoad { .. }
+            | StoreRequest::RoomList { .. }
             | StoreRequest::Relation { .. } => false,
             StoreRequest::OfflinePage { delete_to, .. } => *delete_to > 0,
             StoreRequest::AccountCreate { .. }
@@ -423,6 +475,10 @@ impl StoreRequest {
             | StoreRequest::Subscription { .. }
             | StoreRequest::OfflinePut { .. }
             | StoreRequest::DocumentPut { .. }
+            | StoreRequest::RoomSave { .. }
+            | StoreRequest::RoomLine { .. }
+            | StoreRequest::RoomDestroy { .. }
+            | StoreRequest::RoomCard { .. }
             | StoreRequest::LastSeen { .. } => true,
         }
     }
@@ -478,6 +534,10 @@ pub enum Stored {
     Offline(Vec<(u64, Vec<u8>)>),
     /// A document, if there is one.
     Document(Option<Vec<u8>>),
+    /// A group chat room.
+    Room(RoomState),
+    /// Rooms of a service.
+    Rooms(Vec<RoomItem>),
     /// What an account has to do with a peer. All false and none for an account that does not exist.
     Relation {
         /// Whether the account exists.

@@ -57,6 +57,7 @@ stanza_errors! {
     CONFLICT Cancel "conflict"
     FEATURE_NOT_IMPLEMENTED Cancel "feature-not-implemented"
     FORBIDDEN Auth "forbidden"
+    GONE Cancel "gone"
     INTERNAL_SERVER_ERROR Wait "internal-server-error"
     ITEM_NOT_FOUND Cancel "item-not-found"
     JID_MALFORMED Modify "jid-malformed"
@@ -64,6 +65,7 @@ stanza_errors! {
     NOT_ALLOWED Cancel "not-allowed"
     NOT_AUTHORIZED Auth "not-authorized"
     POLICY_VIOLATION Modify "policy-violation"
+    REGISTRATION_REQUIRED Auth "registration-required"
     REMOTE_SERVER_NOT_FOUND Cancel "remote-server-not-found"
     RESOURCE_CONSTRAINT Wait "resource-constraint"
     SERVICE_UNAVAILABLE Cancel "service-unavailable"
@@ -85,8 +87,18 @@ impl StanzaError {
 
     /// Writes the `<error/>` element.
     pub fn write(&self, w: &mut Writer<'_>) {
-        w.open("error", ns::CLIENT).attr("type", self.kind.name());
-        w.empty(self.condition, ns::STANZA_ERRORS);
+        self.write_by(None, "", w);
+    }
+
+    /// Writes the `<error/>` element, saying who has found it, and with an address inside the condition (`gone`,
+    /// `redirect`) if that is not empty.
+    pub fn write_by(&self, by: Option<&str>, address: &str, w: &mut Writer<'_>) {
+        w.open("error", ns::CLIENT).attr_opt("by", by).attr("type", self.kind.name());
+        w.open(self.condition, ns::STANZA_ERRORS);
+        if !address.is_empty() {
+            w.text(address);
+        }
+        w.close();
         if let Some(text) = self.text {
             w.open("text", ns::STANZA_ERRORS).attr("xml:lang", "en").text(text).close();
         }

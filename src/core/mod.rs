@@ -40,6 +40,7 @@ mod ids;
 mod login;
 pub(crate) mod parked;
 mod penalties;
+pub mod rooms;
 pub mod roster;
 pub(crate) mod router;
 pub(crate) mod session;
@@ -100,6 +101,10 @@ pub struct Seeds {
 /// One served domain.
 pub(crate) struct Host {
     pub(crate) name: String,
+    /// Where its group chat rooms are.
+    pub(crate) rooms: String,
+    /// Whether its users may make rooms.
+    pub(crate) rooms_open: bool,
     pub(crate) registration_open: bool,
     pub(crate) contacts: Vec<(String, String)>,
     /// Value of `ver` in entity capabilities (XEP-0115).
@@ -148,6 +153,8 @@ impl Core {
     pub fn new(config: &Config, seeds: Seeds, scram: bool) -> Core {
         let host = |domain: &crate::config::DomainConfig| Host {
             name: domain.name.clone(),
+            rooms: domain.rooms_domain(),
+            rooms_open: domain.rooms == crate::config::RoomMakers::Users,
             registration_open: domain.registration_open,
             contacts: domain.contacts.clone(),
             caps: handlers::disco::caps_ver(&domain.contacts, domain.registration_open),
@@ -160,7 +167,7 @@ impl Core {
             accounts: Accounts::default(),
             counters: Counters::default(),
             started: None,
-            shared: handlers::Shared::default(),
+            shared: handlers::Shared::new(&seeds.installation),
             observed: false,
             timers: Timers::default(),
             parked: Parked::default(),
@@ -213,6 +220,7 @@ impl Core {
     }
 
     fn on_shutdown(&mut self, now: Now, out: &mut Outputs) {
+        handlers::muc::on_shutdown(self, out);
         for conn in self.streams.conns() {
             let error = error::StreamError::new("system-shutdown", "The server is shutting down.");
             self.close_stream(now, conn, Some(error), out);
@@ -239,7 +247,7 @@ impl Core {
         // A stream with its session, its TLS state and its part of the tables; measured, see PERFORMANCE.md.
         const STREAM_BYTES: usize = 6 * 1024;
         const REQUEST_BYTES: usize = 1024;
-        out.wire.held() + self.streams.len() * STREAM_BYTES + self.parked.len() * REQUEST_BYTES
+        out.wire.held() + self.shared.muc.held() + self.streams.len() * STREAM_BYTES + self.parked.len() * REQUEST_BYTES
     }
 
     #[cfg(debug_assertions)]

@@ -39,6 +39,18 @@ pub enum Waiting {
         /// Which.
         event: Event,
     },
+    /// A stanza to a group chat room; the session is parked. What is done with the answer does not need the session.
+    Room {
+        /// The session.
+        conn: ConnId,
+        /// How it goes on.
+        then: ThenStream,
+    },
+    /// A line said in a room on its way into the store; nobody is parked.
+    Line {
+        /// Who has said it.
+        conn: ConnId,
+    },
     /// A message on its way into offline storage; nobody is parked.
     Put {
         /// For whom.
@@ -98,7 +110,10 @@ impl Parked {
     #[cfg(debug_assertions)]
     pub fn conns(&self) -> impl Iterator<Item = ConnId> + '_ {
         self.waiting.values().filter_map(|entry| match &entry.waiting {
-            Waiting::Iq { conn, .. } | Waiting::Stream { conn, .. } | Waiting::Subscription { conn, .. } => Some(*conn),
+            Waiting::Iq { conn, .. }
+            | Waiting::Stream { conn, .. }
+            | Waiting::Subscription { conn, .. }
+            | Waiting::Room { conn, .. } => Some(*conn),
             _ => None,
         })
     }
@@ -109,6 +124,8 @@ impl Parked {
             if let Waiting::Iq { conn, .. }
             | Waiting::Stream { conn, .. }
             | Waiting::Subscription { conn, .. }
+            | Waiting::Room { conn, .. }
+            | Waiting::Line { conn }
             | Waiting::Put { sender: conn, .. } = &mut entry.waiting
                 && *conn == from
             {
@@ -128,7 +145,10 @@ impl Parked {
 impl Core {
     /// Queues a request. The stream of `waiting`, if it has one, is parked until [`Core::on_stored`].
     pub(crate) fn ask(&mut self, request: StoreRequest, waiting: Waiting, out: &mut Outputs) {
-        if let Waiting::Iq { conn, .. } | Waiting::Stream { conn, .. } | Waiting::Subscription { conn, .. } = &waiting
+        if let Waiting::Iq { conn, .. }
+        | Waiting::Stream { conn, .. }
+        | Waiting::Subscription { conn, .. }
+        | Waiting::Room { conn, .. } = &waiting
             && let Some(stream) = self.streams.get_mut(*conn)
         {
             debug_assert!(!stream.hold.parked, "a stream waits for one answer at a time");
@@ -173,6 +193,16 @@ impl Core {
             Waiting::Subscription { conn, stanza, event } => {
                 self.unpark(conn, out);
                 crate::handlers::presence::on_subscription_stored(self, conn, &stanza, event, reply, out);
+            }
+            Waiting::Room { conn, then } => {
+                self.unpark(conn, out);
+                then(self, now, conn, reply, out);
+            }
+            Waiting::Line { conn } => {
+                if let Err(error) = reply {
+                    log::warn!("a line said in a room was not stored: {error:?}");
+                }
+                crate::handlers::sm::on_stored(self, conn, out);
             }
             Waiting::Put { user, sender, head } => {
                 crate::handlers::offline::on_put(self, &user, sender, &head, reply.map(drop), out);

@@ -168,6 +168,8 @@ pub enum Addressee<'a> {
     Bare(JidRef<'a>),
     /// A local account's resource, existing or not.
     Full(JidRef<'a>),
+    /// A service of group chat rooms, a room, or an occupant of one.
+    Rooms(JidRef<'a>),
     /// Not ours.
     Remote,
 }
@@ -195,7 +197,8 @@ impl Core {
     /// Which of ours an address is.
     pub(crate) fn addressee<'a>(&self, to: JidRef<'a>) -> Addressee<'a> {
         if !self.serves(to.domain()) {
-            return Addressee::Remote;
+            let rooms = self.hosts.iter().any(|host| host.rooms == to.domain());
+            return if rooms { Addressee::Rooms(to) } else { Addressee::Remote };
         }
         match (to.local().is_some(), to.is_bare()) {
             (false, _) => Addressee::Host(to),
@@ -236,6 +239,7 @@ impl Core {
             Some(Addressee::Bare(to)) => (Target::Peer, to.to_bare()),
             Some(Addressee::Host(to)) if to.is_bare() => (Target::Host, to.to_bare()),
             Some(Addressee::Full(to)) => return self.forward_iq(conn, account, frame, kind, &to, out),
+            Some(Addressee::Rooms(to)) => return handlers::muc::on_stanza(self, now, conn, account, frame, &to, out),
             Some(Addressee::Host(_) | Addressee::Remote) if kind.is_none() => return,
             Some(Addressee::Host(_)) => {
                 return out.bounce(conn, "iq", frame.id, frame.to, StanzaError::SERVICE_UNAVAILABLE);

@@ -9,7 +9,7 @@ use sha1::{Digest, Sha1};
 
 use super::prelude::*;
 use crate::core::stream::Stream;
-use crate::handlers::{HANDLERS, StreamPhase, presence};
+use crate::handlers::{HANDLERS, StreamPhase, muc, presence};
 
 pub(super) const HANDLER: Handler = Handler {
     name: "disco",
@@ -125,13 +125,17 @@ fn write_contacts(w: &mut Writer<'_>, fields: &[(String, Vec<&str>)]) {
     w.close();
 }
 
-/// No service stands beside the host yet.
+/// The services that stand beside the host.
 fn host_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if iq.payload.attr("node").is_some() {
         return Err(StanzaError::ITEM_NOT_FOUND);
     }
+    let host = cx.core.hosts.iter().find(|host| host.name == iq.addressee.as_str());
     cx.out.reply(cx.conn, iq, |w| {
-        w.empty("query", ns::DISCO_ITEMS);
+        w.open("query", ns::DISCO_ITEMS);
+        if let Some(host) = host {
+            muc::write_service_item(&host.rooms, w);
+        }
     });
     Ok(Done)
 }

@@ -11,7 +11,7 @@
 //! that is answered. A mistyped address that is noticed is worth more on a server whose users know each other (PROTOCOL RT-20).
 
 use super::prelude::*;
-use super::{blocking, carbons, csi, offline};
+use super::{blocking, carbons, csi, muc, offline};
 use crate::core::UtcTime;
 use crate::core::effects::Delivered;
 use crate::core::router::{Addressee, NO_FEDERATION};
@@ -84,6 +84,9 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
             }
         }
     };
+    if let Addressee::Rooms(to) = core.addressee(to.clone()) {
+        return muc::on_stanza(core, now, conn, account, frame, &to, out);
+    }
     let mut receivers = std::mem::take(&mut core.shared.message.0);
     match way(core, kind, Some(account), &to, &mut receivers) {
         Way::Resources => {
@@ -131,7 +134,7 @@ fn way(
     }
     match core.addressee(to.clone()) {
         Addressee::Remote => Way::Error(NO_FEDERATION),
-        Addressee::Host(_) => Way::Error(StanzaError::SERVICE_UNAVAILABLE),
+        Addressee::Host(_) | Addressee::Rooms(_) => Way::Error(StanzaError::SERVICE_UNAVAILABLE),
         Addressee::Full(to) => match core.accounts.find(to.bare()) {
             Some(account) => to_resource(account, kind, to.resource().unwrap_or_default(), receivers),
             None => to_nobody(kind),

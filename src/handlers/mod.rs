@@ -43,7 +43,7 @@ macro_rules! handlers {
 }
 
 handlers! {
-    bind, blocking(State), carbons(State), csi, disco, last, message, offline, ping, presence(State), private, register, roster(State), sm, time, vcard, version,
+    bind, blocking(State), carbons(State), csi, disco, last, message, muc, offline, ping, presence(State), private, register, roster(State), sm, time, vcard, version,
 }
 
 /// What features keep for an account in use.
@@ -64,9 +64,17 @@ impl PerAccount {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) message: message::Receivers,
+    pub(crate) muc: muc::Rooms,
     pub(crate) offline: offline::InFlight,
     pub(crate) register: register::Recent,
     pub(crate) sm: sm::Resumable,
+}
+
+impl Shared {
+    /// Nothing yet; `secret` is drawn once per installation.
+    pub(crate) fn new(secret: &[u8; 32]) -> Shared {
+        Shared { muc: muc::Rooms::new(secret), ..Shared::default() }
+    }
 }
 
 /// A feature.

@@ -9,7 +9,7 @@
 
 use super::prelude::*;
 use super::blocking::{BLOCKED_BY_SENDER, on_speaking_terms};
-use super::{offline, roster, sm};
+use super::{muc, offline, roster, sm};
 use crate::core::effects::Half;
 use crate::core::parked::Waiting;
 use crate::core::roster::Event;
@@ -75,6 +75,9 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
             return out.bounce(conn, "presence", frame.id, Some(&host), StanzaError::JID_MALFORMED);
         }
     };
+    if let Some(Addressee::Rooms(to)) = to.clone().map(|to| core.addressee(to)) {
+        return muc::on_stanza(core, now, conn, account, frame, &to, out);
+    }
     match (frame.type_, to) {
         (None, None) => broadcast_available(core, conn, account, frame, out),
         (Some("unavailable"), None) => broadcast_unavailable(core, now, conn, account, frame, out),
@@ -251,6 +254,7 @@ fn leave(
         send_direct(core, receiver, xml, was_available.then_some(owner), out);
     }
     let jid = owner.jid.clone();
+    muc::on_unavailable(core, conn, xml, out);
     offline::on_gone(core, &jid, conn, out);
     let last = was_available && !is_available(core.accounts.get(account));
     if last && core.store_has_room() {
@@ -434,7 +438,7 @@ fn subscribe(
     let contact = to.to_bare();
     match core.addressee(to.clone()) {
         Addressee::Remote => return out.bounce(conn, "presence", frame.id, frame.to, NO_FEDERATION),
-        Addressee::Host(_) => return,
+        Addressee::Host(_) | Addressee::Rooms(_) => return,
         Addressee::Bare(_) | Addressee::Full(_) if contact == user => return,
         Addressee::Bare(_) | Addressee::Full(_) if core.accounts.get(account).per.blocking.blocks(to) => {
             return out.bounce(conn, "presence", frame.id, frame.to, BLOCKED_BY_SENDER);

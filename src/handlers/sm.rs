@@ -15,7 +15,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::prelude::*;
-use super::{message, offline};
+use super::{message, muc, offline};
 use crate::core::UtcTime;
 use crate::core::effects::ConnOrder;
 use crate::core::error::StreamError;
@@ -140,7 +140,7 @@ pub(super) fn on_storing(core: &mut Core, conn: ConnId) {
 }
 
 /// The oldest stanza on its way into the store is there, or was refused and that was said.
-pub(super) fn on_stored(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+pub(crate) fn on_stored(core: &mut Core, conn: ConnId, out: &mut Outputs) {
     let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) else { return };
     sm.storing.pop_front();
     if sm.short {
@@ -242,6 +242,7 @@ fn move_session(core: &mut Core, from: ConnId, to: ConnId, out: &mut Outputs) {
     }
     core.streams.insert(to, stream);
     core.parked.move_session(from, to);
+    muc::move_session(core, from, to);
     out.wire.hand_over(from, to);
 }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use sha2::{Digest, Sha256};
 
 use super::schema::{self, Malformed, Table};
-use super::{Authenticator, account, offline, roster};
+use super::{Authenticator, account, offline, rooms, roster};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
 use crate::core::effects::{StoreError, StoreReply, StoreRequest};
@@ -150,6 +150,12 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::DocumentGet { user, key } => account::document(tx, user, key),
         R::DocumentPut { user, key, content } => account::put_document(tx, rules, user, key, content),
         R::LastSeen { user, at, status } => account::put_last_seen(tx, user, *at, status),
+        R::RoomLoad { room } => rooms::load(tx, rules, room),
+        R::RoomSave { room, record } => rooms::save(tx, rules, room, record),
+        R::RoomLine { room, line } => rooms::put_line(tx, rules, room, line),
+        R::RoomDestroy { room, tombstone } => rooms::destroy(tx, room, tombstone.as_ref()),
+        R::RoomList { domain, after, max, public_only } => rooms::list(tx, domain, after.as_ref(), *max, *public_only),
+        R::RoomCard { room, record, content } => rooms::put_card(tx, rules, room, record, content),
         R::Relation { user, peer } => account::relation(tx, user, peer),
         R::Verify { .. } | R::AccountCreate { .. } | R::PasswordSet { .. } => {
             unreachable!("slow requests are taken out before")

@@ -1,6 +1,6 @@
 //! Carries out the core's [`StoreRequest`]s: what must last goes to one redb file, in the order it was asked for.
 //!
-//! What a request means is written once (`apply`, `account`, `roster`, `offline`) over a transaction of seven tables, which
+//! What a request means is written once (`apply`, `account`, `roster`, `offline`, `rooms`) over a transaction of a few tables, which
 //! [`RedbStore`] and [`MemoryStore`] provide. [`StoreThread`] keeps all of it off the loop: it takes whatever has queued as one
 //! batch with one commit, and hashes passwords between two batches.
 //!
@@ -14,6 +14,7 @@ mod faults;
 mod memory;
 mod offline;
 mod redb;
+mod rooms;
 mod roster;
 mod schema;
 #[cfg(test)]

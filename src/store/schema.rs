@@ -13,6 +13,9 @@
 //! | `documents` | account 0x00 kind … | without kind: counters; else a document |
 //! | `last_seen` | account | when, status |
 //! | `tombstones` | account | nothing |
+//! | `rooms` | account of a room | 1: configuration, affiliations, subject; 2: what is left of a destroyed one |
+//! | `room_lines` | account of a room 0x00 u64 | a line said in it |
+//! | `room_makers` | account | how many rooms it has made |
 //!
 //! An account's key is `domain 0x00 local`, so that a domain's accounts lie together; no part of a JID holds a zero byte. The
 //! counters lie beside what they count, where they mostly cost no further page.
@@ -20,6 +23,9 @@
 use crate::auth::{Credentials, ScramKeys};
 use crate::core::clock::UtcTime;
 use crate::core::effects::DocumentKey;
+use crate::core::rooms::{
+    Affiliation, Line, Member, Role, Roles, RoomConfig, RoomRecord, RoomState, Subject, Tombstone,
+};
 use crate::core::roster::{Item, Request, Roster, RosterVersion, Subscription};
 use crate::jid::BareJid;
 
@@ -43,10 +49,13 @@ pub(super) enum Table {
     Documents,
     LastSeen,
     Tombstones,
+    Rooms,
+    RoomLines,
+    RoomMakers,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 7] = [
+    pub(super) const ALL: [Table; 10] = [
         Table::Meta,
         Table::Accounts,
         Table::Rosters,
@@ -54,6 +63,9 @@ impl Table {
         Table::Documents,
         Table::LastSeen,
         Table::Tombstones,
+        Table::Rooms,
+        Table::RoomLines,
+        Table::RoomMakers,
     ];
 
     /// Name in the file.
@@ -66,6 +78,9 @@ impl Table {
             Table::Documents => "documents",
             Table::LastSeen => "last_seen",
             Table::Tombstones => "tombstones",
+            Table::Rooms => "rooms",
+            Table::RoomLines => "room_lines",
+            Table::RoomMakers => "room_makers",
         }
     }
 }
@@ -347,9 +362,144 @@ pub(super) fn decode_last_seen(record: &[u8]) -> Result<(UtcTime, String), Malfo
     Ok(seen)
 }
 
+/// Kinds of a room's record.
+const ROOM: u8 = 1;
+const DESTROYED: u8 = 2;
+
+/// A room's switches, in the order of their bits.
+fn switches(config: &mut RoomConfig) -> [&mut bool; 8] {
+    [
+        &mut config.persistent,
+        &mut config.public,
+        &mut config.members_only,
+        &mut config.moderated,
+        &mut config.non_anonymous,
+        &mut config.change_subject,
+        &mut config.member_invites,
+        &mut config.archived,
+    ]
+}
+
+pub(super) fn encode_room(record: &RoomRecord) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128 + 32 * record.members.len());
+    out.extend_from_slice(&[V1, ROOM]);
+    let mut config = record.config.clone();
+    let switches = switches(&mut config).into_iter().rev().fold(0, |bits, on| bits << 1 | u8::from(*on));
+    out.extend_from_slice(&[switches, config.private_messages as u8, config.presence.0]);
+    put_number(&mut out, config.history.into());
+    put_number(&mut out, config.occupants_max.into());
+    put_bytes(&mut out, record.creator.as_str().as_bytes());
+    put_number(&mut out, record.created.0);
+    put_number(&mut out, record.subject.at.0);
+    let RoomConfig { name, description, lang, password, .. } = &record.config;
+    for text in [name, description, lang, password, &record.subject.text, &record.subject.nick, &record.avatar] {
+        put_bytes(&mut out, text.as_bytes());
+    }
+    put_number(&mut out, record.members.len() as u64);
+    for (jid, member) in &record.members {
+        put_bytes(&mut out, jid.as_str().as_bytes());
+        out.push(member.affiliation as u8);
+        put_bytes(&mut out, member.nick.as_bytes());
+    }
+    out
+}
+
+pub(super) fn encode_destroyed(tombstone: &Tombstone) -> Vec<u8> {
+    let mut out = vec![V1, DESTROYED];
+    put_number(&mut out, tombstone.at.0);
+    put_bytes(&mut out, tombstone.alternate.as_bytes());
+    put_bytes(&mut out, tombstone.reason.as_bytes());
+    put_number(&mut out, tombstone.owners.len() as u64);
+    for owner in &tombstone.owners {
+        put_bytes(&mut out, owner.as_str().as_bytes());
+    }
+    out
+}
+
+/// A room, without its lines, or what is left of it.
+pub(super) fn decode_room(record: &[u8]) -> Result<RoomState, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let state = match input.byte()? {
+        ROOM => RoomState::Present(Box::new(read_room(&mut input)?), Vec::new()),
+        DESTROYED => {
+            let (at, alternate, reason) =
+                (UtcTime(input.number()?), input.text()?.to_owned(), input.text()?.to_owned());
+            let mut owners = Vec::new();
+            for _ in 0..input.number()? {
+                owners.push(prepared(input.text()?)?);
+            }
+            RoomState::Destroyed(Tombstone { alternate, reason, at, owners })
+        }
+        _ => return Err(Malformed("unknown kind of room")),
+    };
+    input.end()?;
+    Ok(state)
+}
+
+fn read_room(input: &mut Input<'_>) -> Result<RoomRecord, Malformed> {
+    let mut config = RoomConfig::instant();
+    let bits = input.byte()?;
+    for (place, switch) in switches(&mut config).into_iter().enumerate() {
+        *switch = bits >> place & 1 == 1;
+    }
+    let role = input.byte()?;
+    config.private_messages = *Role::ALL.get(usize::from(role)).ok_or(Malformed("unknown role"))?;
+    config.presence = Roles(input.byte()?);
+    config.history = input.number16()?;
+    config.occupants_max = input.number16()?;
+    let creator = prepared(input.text()?)?;
+    let (created, changed) = (UtcTime(input.number()?), UtcTime(input.number()?));
+    let mut text = || input.text().map(str::to_owned);
+    config.name = text()?;
+    config.description = text()?;
+    config.lang = text()?;
+    config.password = text()?;
+    let subject = Subject { text: text()?, nick: text()?, at: changed };
+    let mut record = RoomRecord { config, avatar: text()?, subject, members: Default::default(), creator, created };
+    for _ in 0..input.number()? {
+        let jid = prepared(input.text()?)?;
+        let affiliation = input.byte()?;
+        let affiliation = *Affiliation::ALL.get(usize::from(affiliation)).ok_or(Malformed("unknown affiliation"))?;
+        record.members.insert(jid, Member { affiliation, nick: input.text()?.to_owned() });
+    }
+    Ok(record)
+}
+
+pub(super) fn encode_line(line: &Line) -> Vec<u8> {
+    let mut out = Vec::with_capacity(line.xml.len() + line.id.len() + line.by.len() + 16);
+    out.push(V1);
+    put_number(&mut out, line.seq);
+    put_number(&mut out, line.at.0);
+    put_bytes(&mut out, line.id.as_bytes());
+    put_bytes(&mut out, line.by.as_bytes());
+    put_bytes(&mut out, &line.xml);
+    out
+}
+
+pub(super) fn decode_line(record: &[u8]) -> Result<Line, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let line = Line {
+        seq: input.number()?,
+        at: UtcTime(input.number()?),
+        id: input.text()?.to_owned(),
+        by: input.text()?.to_owned(),
+        xml: input.bytes()?.to_vec(),
+    };
+    input.end()?;
+    Ok(line)
+}
+
 /// The record of a reserved name.
 pub(super) fn encode_tombstone() -> Vec<u8> {
     vec![V1]
+}
+
+pub(super) fn encode_count(count: u64) -> Vec<u8> {
+    encode_format(count)
+}
+
+pub(super) fn decode_count(record: &[u8]) -> Result<u64, Malformed> {
+    decode_format(record)
 }
 
 pub(super) fn encode_format(format: u64) -> Vec<u8> {
@@ -436,6 +586,10 @@ impl<'a> Input<'a> {
             }
         }
         Err(Malformed("number over 64 bits"))
+    }
+
+    fn number16(&mut self) -> Result<u16, Malformed> {
+        u16::try_from(self.number()?).map_err(|_| Malformed("number over 16 bits"))
     }
 
     fn number32(&mut self) -> Result<u32, Malformed> {
@@ -535,6 +689,31 @@ mod tests {
             decode_roster,
             "01 deadbeef ac02 02 03724078 0e 0152 02 0161 026263 0178 01 00 00 01 03714078 05 043c702f3e",
         );
+
+        let mut room = RoomRecord::new(BareJid::from_prepared("o@x"), UtcTime(128));
+        room.config.name = "N".to_owned();
+        room.subject = Subject { text: "S".to_owned(), nick: "n".to_owned(), at: UtcTime(3) };
+        room.set_affiliation(&BareJid::from_prepared("b@x"), Affiliation::Outcast);
+        check(
+            &RoomState::Present(Box::new(room), Vec::new()),
+            |state| match state {
+                RoomState::Present(record, _) => encode_room(record),
+                RoomState::Destroyed(tombstone) => encode_destroyed(tombstone),
+                RoomState::Absent => Vec::new(),
+            },
+            decode_room,
+            "01 01 b5 01 0e 14 00 036f4078 8001 03 014e 00 00 00 0153 016e 00 02 03624078 00 00 036f4078 04 00",
+        );
+        let tombstone = Tombstone {
+            alternate: "r@y".to_owned(),
+            reason: String::new(),
+            at: UtcTime(5),
+            owners: vec![BareJid::from_prepared("o@x")],
+        };
+        assert_eq!(hex(&encode_destroyed(&tombstone)), "01020503724079000103".to_owned() + "6f4078");
+        assert_eq!(decode_room(&encode_destroyed(&tombstone)), Ok(RoomState::Destroyed(tombstone)));
+        let line = Line { seq: 300, at: UtcTime(5), id: "i".to_owned(), by: "b".to_owned(), xml: b"<m/>".to_vec() };
+        check(&line, encode_line, decode_line, "01 ac02 05 0169 0162 043c6d2f3e");
 
         let head = OfflineHead { last_seq: 1, count: 2, bytes: 300 };
         check(&head, encode_offline_head, decode_offline_head, "01 01 02 ac02");

@@ -14,6 +14,7 @@ use crate::auth::PasswordScheme;
 use crate::config::{Config, DomainConfig};
 use crate::core::clock::UtcTime;
 use crate::core::effects::{DocumentKey, Half, StoreError, StoreReply, StoreRequest as R, Stored};
+use crate::core::rooms::{Line, RoomConfig, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Subscription};
 use crate::jid::BareJid;
 
@@ -32,6 +33,8 @@ pub(super) fn config() -> Config {
     limits.vcard_bytes_max = 10;
     limits.private_bytes_max = 8;
     limits.private_total_bytes_max = 12;
+    limits.rooms_per_account_max = 2;
+    limits.room_history_max = 3;
     config
 }
 
@@ -172,6 +175,15 @@ pub(super) fn show(reply: &StoreReply) -> String {
         }
         Ok(Stored::Document(document)) => document.as_ref().map_or("none".to_owned(), |document| text(document)),
         Ok(Stored::Relation { exists, sees_presence, last_seen }) => format!("{exists} {sees_presence} {last_seen:?}"),
+        Ok(Stored::Room(RoomState::Absent)) => "absent".to_owned(),
+        Ok(Stored::Room(RoomState::Destroyed(tombstone))) => format!("destroyed {}", tombstone.alternate),
+        Ok(Stored::Room(RoomState::Present(record, lines))) => {
+            let lines = lines.iter().map(|line| format!(" {}:{}", line.seq, text(&line.xml)));
+            format!("{}{}", record.config.name, lines.collect::<String>())
+        }
+        Ok(Stored::Rooms(rooms)) => {
+            rooms.iter().map(|room| format!("{}({})", room.jid, room.name)).collect::<Vec<_>>().join(" ")
+        }
         Err(error) => format!("{error:?}"),
     }
 }
@@ -229,7 +241,86 @@ pub(super) fn again(request: &R) -> R {
         }
         R::LastSeen { user, at, status } => R::LastSeen { user: user.clone(), at: *at, status: status.clone() },
         R::Relation { user, peer } => R::Relation { user: user.clone(), peer: peer.clone() },
+        R::RoomLoad { room } => R::RoomLoad { room: room.clone() },
+        R::RoomSave { room, record } => R::RoomSave { room: room.clone(), record: record.clone() },
+        R::RoomLine { room, line } => R::RoomLine { room: room.clone(), line: line.clone() },
+        R::RoomDestroy { room, tombstone } => R::RoomDestroy { room: room.clone(), tombstone: tombstone.clone() },
+        R::RoomList { domain, after, max, public_only } => {
+            R::RoomList { domain: domain.clone(), after: after.clone(), max: *max, public_only: *public_only }
+        }
+        R::RoomCard { room, record, content } => {
+            R::RoomCard { room: room.clone(), record: record.clone(), content: content.clone() }
+        }
     }
+}
+
+/// A public room of the maker, by a name for people.
+fn room_record(maker: &str, name: &str) -> Box<RoomRecord> {
+    let mut record = Box::new(RoomRecord::new(jid(maker), UtcTime(1)));
+    record.config = RoomConfig { name: name.to_owned(), ..RoomConfig::public_channel() };
+    record
+}
+
+fn save_room(room: &str, maker: &str, name: &str) -> R {
+    R::RoomSave { room: jid(room), record: room_record(maker, name) }
+}
+
+fn room_line(room: &str, seq: u64, text: &str) -> R {
+    let xml = text.as_bytes().to_vec();
+    R::RoomLine { room: jid(room), line: Line { seq, at: UtcTime(2), id: "i".to_owned(), by: "b".to_owned(), xml } }
+}
+
+#[test]
+fn rooms() {
+    let load = |room| R::RoomLoad { room: jid(room) };
+    let end = |room, alternate: Option<&str>| R::RoomDestroy {
+        room: jid(room),
+        tombstone: alternate.map(|jid| Tombstone { alternate: jid.to_owned(), ..Tombstone::default() }),
+    };
+    let list = |after: Option<&str>, max, public_only| R::RoomList {
+        domain: "c.x".to_owned(),
+        after: after.map(jid),
+        max,
+        public_only,
+    };
+    let mut hidden = room_record("a", "H");
+    hidden.config.public = false;
+    check(&[
+        (load("r@c.x"), "absent"),
+        (room_line("r@c.x", 1, "lost"), "NotFound"),
+        (save_room("r@c.x", "a", "R"), "done"),
+        (R::RoomSave { room: jid("h@c.x"), record: hidden }, "done"),
+        // Two are the bound of one account; a room that is there may change.
+        (save_room("s@c.x", "a", "S"), "Full"),
+        (save_room("r@c.x", "a", "RR"), "done"),
+        (save_room("s@c.x", "b", "S"), "done"),
+        (list(None, 9, true), "r@c.x(RR) s@c.x(S)"),
+        (list(None, 9, false), "h@c.x(H) r@c.x(RR) s@c.x(S)"),
+        (list(Some("r@c.x"), 9, true), "s@c.x(S)"),
+        (list(None, 1, true), "r@c.x(RR)"),
+        // Three lines are the bound of one room; a number that is there is rewritten.
+        (room_line("r@c.x", 1, "one"), "done"),
+        (room_line("r@c.x", 2, "two"), "done"),
+        (room_line("r@c.x", 3, "three"), "done"),
+        (room_line("r@c.x", 4, "four"), "done"),
+        (room_line("r@c.x", 3, "3"), "done"),
+        (room_line("s@c.x", 1, "other"), "done"),
+        (load("r@c.x"), "RR 2:two 3:3 4:four"),
+        (R::RoomCard { room: jid("r@c.x"), record: room_record("a", "C"), content: b"<v/>".to_vec() }, "done"),
+        (R::RoomCard { room: jid("r@c.x"), record: room_record("a", "D"), content: vec![b'x'; 11] }, "Full"),
+        (R::DocumentGet { user: jid("r@c.x"), key: DocumentKey::Vcard }, "<v/>"),
+        (end("r@c.x", Some("s@c.x")), "done"),
+        (load("r@c.x"), "destroyed s@c.x"),
+        (R::DocumentGet { user: jid("r@c.x"), key: DocumentKey::Vcard }, "none"),
+        (list(None, 9, true), "s@c.x(S)"),
+        // A destroyed room makes place for another, under its name too.
+        (save_room("r@c.x", "a", "N"), "done"),
+        (load("r@c.x"), "N"),
+        (end("r@c.x", None), "done"),
+        (load("r@c.x"), "absent"),
+        (end("r@c.x", None), "done"),
+        (load("s@c.x"), "S 1:other"),
+    ]);
 }
 
 #[test]
@@ -592,7 +683,8 @@ pub(super) fn any_request(dice: &mut Dice) -> R {
     let text = dice.pick(&["", "x", "text", "a longer one"]);
     let number = dice.below(6);
     let key = if number < 2 { DocumentKey::Vcard } else { private(dice.pick(&["p", "q"])) };
-    match dice.below(64) {
+    let room = dice.pick(&["r@c.x", "s@c.x"]);
+    match dice.below(72) {
         0..=5 => create(user),
         6 => R::AccountRemove { user: jid(user) },
         7 => verify(user, dice.pick(&["secret", "wrong"])),
@@ -608,7 +700,12 @@ pub(super) fn any_request(dice: &mut Dice) -> R {
         55..=58 => document(user, &key, text),
         59..=60 => R::DocumentGet { user: jid(user), key },
         61 => R::LastSeen { user: jid(user), at: UtcTime(number), status: text.to_owned() },
-        _ => R::Relation { user: jid(user), peer: jid(other) },
+        62..=63 => R::Relation { user: jid(user), peer: jid(other) },
+        64..=65 => save_room(room, user, text),
+        66..=68 => room_line(room, number, text),
+        69 => R::RoomDestroy { room: jid(room), tombstone: (number > 2).then(Tombstone::default) },
+        70 => R::RoomList { domain: "c.x".to_owned(), after: None, max: number as usize, public_only: true },
+        _ => R::RoomLoad { room: jid(room) },
     }
 }
 

@@ -70,8 +70,6 @@ pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 pub const CARBONS: &str = "urn:xmpp:carbons:2";
 /// Stanza forwarding, XEP-0297.
 pub const FORWARD: &str = "urn:xmpp:forward:0";
-/// What a room says to and of its users, XEP-0045.
-pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// Direct invitations, XEP-0249.
 pub const MUC_INVITE: &str = "jabber:x:conference";
 /// Client state indication, XEP-0352.
@@ -82,3 +80,33 @@ pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 pub const XMPP_ERRORS: &str = "urn:xmpp:errors";
 /// Stream management, XEP-0198.
 pub const SM: &str = "urn:xmpp:sm:3";
+/// Multi-user chat, XEP-0045.
+pub const MUC: &str = "http://jabber.org/protocol/muc";
+/// Multi-user chat, XEP-0045.
+pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
+/// Multi-user chat, XEP-0045.
+pub const MUC_ADMIN: &str = "http://jabber.org/protocol/muc#admin";
+/// Multi-user chat, XEP-0045.
+pub const MUC_OWNER: &str = "http://jabber.org/protocol/muc#owner";
+/// Form of a room's configuration, XEP-0045 section 15.5.3.
+pub const MUC_ROOMCONFIG: &str = "http://jabber.org/protocol/muc#roomconfig";
+/// Form of what is known of a room, XEP-0045 section 15.5.4.
+pub const MUC_ROOMINFO: &str = "http://jabber.org/protocol/muc#roominfo";
+/// Form of a request for voice, XEP-0045 section 15.5.2; also a feature.
+pub const MUC_REQUEST: &str = "http://jabber.org/protocol/muc#request";
+/// Form of a registration with a room, XEP-0045 section 15.5.1; also a feature.
+pub const MUC_REGISTER: &str = "http://jabber.org/protocol/muc#register";
+/// A message keeps its `id`, XEP-0045 section 7.4.
+pub const MUC_STABLE_ID: &str = "http://jabber.org/protocol/muc#stable_id";
+/// The service answers a ping to oneself, XEP-0410.
+pub const MUC_SELF_PING: &str = "http://jabber.org/protocol/muc#self-ping-optimization";
+/// Anonymous unique occupant identifiers, XEP-0421.
+pub const OCCUPANT_ID: &str = "urn:xmpp:occupant-id:0";
+/// Unique stanza ids, XEP-0359.
+pub const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// Result set management, XEP-0059.
+pub const RSM: &str = "http://jabber.org/protocol/rsm";
+/// Message retraction, XEP-0424.
+pub const RETRACT: &str = "urn:xmpp:message-retract:1";
+/// Moderated message retraction, XEP-0425.
+pub const MODERATE: &str = "urn:xmpp:message-moderate:1";

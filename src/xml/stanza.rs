@@ -98,6 +98,11 @@ impl<'a> Tree<'a> {
         Ok(Tree::read(xml, Cow::Borrowed(default_ns), &BARE))
     }
 
+    /// Reads what [`Frame::splice_into`] has made of a validated stanza.
+    pub(crate) fn spliced(xml: &'a str) -> Tree<'a> {
+        Tree::read(xml, Cow::Borrowed(super::ns::CLIENT), &BARE)
+    }
+
     /// The element itself.
     pub fn root(&self) -> Element<'_> {
         Element { tree: self, index: 0 }
@@ -315,6 +320,11 @@ impl<'t> Element<'t> {
     /// The element as written.
     pub fn source(&self) -> &'t str {
         self.slice(self.node().start..self.node().end)
+    }
+
+    /// Where the element stands in the text that was read.
+    pub fn span(&self) -> Range<usize> {
+        self.node().start..self.node().end
     }
 
     /// Appends the element so that it stands by itself: as written, with the namespace declarations that it inherits added to

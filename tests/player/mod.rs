@@ -281,7 +281,8 @@ fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
         match key.as_str() {
             "domains" => domains = value,
             "registration" => registration = value,
-            "contacts" => contacts = format!("contacts = {value}\n"),
+            "contacts" => contacts += &format!("contacts = {value}\n"),
+            "rooms" | "rooms_name" => contacts += &format!("{key} = {toml}\n"),
             "password_hash" | "scram_iterations" | "scrypt_log_n" => drop(top.insert(key, toml)),
             _ => drop(limits.insert(key, toml)),
         }

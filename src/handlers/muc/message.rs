@@ -1,0 +1,202 @@
+//! Sections 7.4, 7.5 and 8.1: what is said to all, what is said to one, and the subject.
+
+use super::history;
+use super::room::{Occupant, Room, push_addressed};
+use super::{Change, Outcome, Refusal, Stanza, commit, presence};
+use crate::core::rooms::{Line, Role, Subject};
+use crate::handlers::prelude::*;
+
+/// A message to a room in use, or to an occupant of it.
+pub(super) fn on_message(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    out: &mut Outputs,
+) -> Outcome {
+    match (stanza.type_.as_deref(), stanza.to.resource()) {
+        (Some("error"), _) => {
+            presence::on_error(core, room, conn, root, out);
+            Ok(())
+        }
+        (Some("groupchat"), None) => speak(core, now, room, conn, stanza, root, out),
+        (Some("groupchat"), Some(_)) => {
+            Err(StanzaError::BAD_REQUEST.text("A message to one occupant is no groupchat message.").into())
+        }
+        (_, Some(nick)) => whisper(core, room, conn, stanza, root, nick, out),
+        (_, None) => Err(StanzaError::BAD_REQUEST.text("A message to a room is a groupchat message.").into()),
+    }
+}
+
+const NOT_INSIDE: StanzaError = StanzaError::NOT_ACCEPTABLE.text("You are not in the room.");
+
+fn speak(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    out: &mut Outputs,
+) -> Outcome {
+    let occupant = room.occupant_of(conn).ok_or(NOT_INSIDE)?;
+    if root.child("subject", ns::CLIENT).is_some() && !has(root, "body") && !has(root, "thread") {
+        return change_subject(core, now, room, conn, stanza, root, out);
+    }
+    if occupant.role < Role::Participant {
+        return Err(StanzaError::FORBIDDEN.text("You may not speak here.").into());
+    }
+    let kept = is_kept(root);
+    if kept && room.stored && !core.store_has_room() {
+        return Err(StanzaError::RESOURCE_CONSTRAINT.text("The server is busy.").into());
+    }
+    let id = core.ids.next_id();
+    let rest = compose(room, occupant, stanza, root, |w| {
+        w.open("stanza-id", ns::STANZA_ID).attr("by", &room.jid).attr("id", &id).close();
+    });
+    room.send_all("message", &rest, out);
+    core.counters.delivered += room.len() as u64;
+    if kept {
+        let by = occupant.id.to_string();
+        let line = Line { seq: 0, at: now.utc, id, by, xml: [b"<message", &*rest].concat() };
+        history::keep(core, room, conn, line, out);
+    }
+    Ok(())
+}
+
+fn has(root: &Element<'_>, name: &str) -> bool {
+    root.child(name, ns::CLIENT).is_some()
+}
+
+/// Whether a line is worth telling to who comes later: what has something to say that is no passing state, and does not ask to
+/// be forgotten (XEP-0334).
+fn is_kept(root: &Element<'_>) -> bool {
+    let mut kept = false;
+    for child in root.children() {
+        match (child.name(), child.ns()) {
+            ("no-store" | "no-permanent-store", ns::HINTS) => return false,
+            ("body", ns::CLIENT) | ("store", ns::HINTS) | ("retract", ns::RETRACT) => kept = true,
+            _ => {}
+        }
+    }
+    kept
+}
+
+/// Whether a child of a message is the room's alone to say (PROTOCOL MU-17).
+fn is_forged(room: &Room, child: &Element<'_>) -> bool {
+    let from_room = |attribute| child.attr(attribute).is_some_and(|jid| jid == room.jid.as_str());
+    match (child.name(), child.ns()) {
+        ("stanza-id", ns::STANZA_ID) => from_room("by"),
+        ("delay", ns::DELAY) => from_room("from"),
+        (_, ns::MUC_USER | ns::OCCUPANT_ID) => true,
+        _ => false,
+    }
+}
+
+/// What stands behind `<message to='…'`: the message from an occupant, without what is forged, with what the room adds.
+pub(super) fn compose(
+    room: &Room,
+    occupant: &Occupant,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    add: impl FnOnce(&mut Writer<'_>),
+) -> Vec<u8> {
+    let xml = stanza.xml.as_bytes();
+    let mut rest = Vec::with_capacity(stanza.rest().len() + occupant.from.len() + 256);
+    rest.extend_from_slice(b" from='");
+    rest.extend_from_slice(occupant.from.as_bytes());
+    rest.push(b'\'');
+    let mut done = stanza.rest;
+    for child in root.children().filter(|child| is_forged(room, child)) {
+        let span = child.span();
+        rest.extend_from_slice(xml.get(done..span.start).unwrap_or_default());
+        done = span.end;
+    }
+    // Without a child the element may have no end tag.
+    let (end, open) = match xml.strip_suffix(b"/>") {
+        Some(head) if root.children().next().is_none() => (head.len(), true),
+        _ => (memchr::memrchr(b'<', xml).unwrap_or(xml.len()), false),
+    };
+    rest.extend_from_slice(xml.get(done..end).unwrap_or_default());
+    if open {
+        rest.push(b'>');
+    }
+    let mut w = Writer::new(&mut rest);
+    w.open("occupant-id", ns::OCCUPANT_ID).attr("id", &occupant.id).close();
+    add(&mut w);
+    drop(w);
+    rest.extend_from_slice(b"</message>");
+    rest
+}
+
+/// Section 8.1: told when it is durable.
+fn change_subject(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    out: &mut Outputs,
+) -> Outcome {
+    let occupant = room.occupant_of(conn).ok_or(NOT_INSIDE)?;
+    let allowed = match occupant.role {
+        Role::Moderator => true,
+        Role::Participant => room.config().change_subject,
+        Role::Visitor | Role::None => false,
+    };
+    if !allowed {
+        return Err(StanzaError::FORBIDDEN.text("You may not change the subject.").into());
+    }
+    let text = root.child("subject", ns::CLIENT).map(|subject| subject.text().into_owned()).unwrap_or_default();
+    if text.len() > core.limits.room_text_bytes_max {
+        return Err(StanzaError::POLICY_VIOLATION.text("The subject is too long.").into());
+    }
+    if room.saving {
+        return Err(Refusal::Busy);
+    }
+    let mut record = Box::new(room.record.clone());
+    record.subject = Subject { text, nick: occupant.nick.to_string(), at: now.utc };
+    let id = core.ids.next_id();
+    let rest = compose(room, occupant, stanza, root, |w| {
+        w.open("stanza-id", ns::STANZA_ID).attr("by", &room.jid).attr("id", &id).close();
+    });
+    let (refused_id, to) = (stanza.id.as_deref().map(str::to_owned), stanza.to_written.to_string());
+    let then = move |_: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+        match result {
+            Ok(()) => room.send_all("message", &rest, out),
+            Err(error) => out.bounce(conn, "message", refused_id.as_deref(), Some(&to), error),
+        }
+    };
+    commit(core, now, conn, room, Change::Save(record), then, out);
+    Ok(())
+}
+
+/// Section 7.5: to all sessions of one occupant (PROTOCOL MU-09). Never kept.
+fn whisper(
+    core: &mut Core,
+    room: &Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    nick: &str,
+    out: &mut Outputs,
+) -> Outcome {
+    let occupant = room.occupant_of(conn).ok_or(NOT_INSIDE)?;
+    let receiver = room.nick_holder(nick).and_then(|key| room.occupant(key)).ok_or(StanzaError::ITEM_NOT_FOUND)?;
+    let least = room.config().private_messages;
+    if least == Role::None || (occupant.role < least && receiver.role < Role::Moderator) {
+        return Err(StanzaError::FORBIDDEN.text("You may not write to single occupants here.").into());
+    }
+    let rest = compose(room, occupant, stanza, root, |w| {
+        w.empty("x", ns::MUC_USER);
+    });
+    for session in &receiver.sessions {
+        out.wire.stanza(session.conn, |buf| push_addressed(buf, "message", &session.to, &rest));
+        core.counters.delivered += 1;
+        core.press(conn, session.conn, out);
+    }
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! Sections 7.1, 7.2, 7.6, 7.7 and 7.14: entering, being there, changing one's nick, leaving.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::history::{self, History, Wanted};
+use super::room::{Notice, Occupant, Payload, Room, Session, escaped};
+use super::{Outcome, Stanza, TOMBSTONE_MILLIS, on_room};
+use crate::core::error::ErrorType;
+use crate::core::rooms::{Affiliation, Role, RoomRecord, Tombstone};
+use crate::handlers::prelude::*;
+use crate::jid::BareJid;
+use crate::xml::{Kind, Tree};
+
+/// By how much admins may overfill a room (section 7.2.9).
+const ADMINS_ABOVE: usize = 16;
+/// The occupant was removed because of an error or a lost session (section 14).
+const REMOVED: [u16; 2] = [307, 333];
+
+/// A presence stanza to a room in use, or to an occupant of it.
+pub(super) fn on_presence(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    out: &mut Outputs,
+) -> Outcome {
+    let inside = room.session_holder(conn);
+    let entering = root.child("x", ns::MUC);
+    match (stanza.type_.as_deref(), inside, entering) {
+        (None, None, Some(x)) => enter(core, now, room, conn, stanza, root, &x, out),
+        (None, None, None) | (Some("unavailable"), None, _) => {
+            refuse_stranger(conn, stanza, out);
+            Ok(())
+        }
+        (None, Some(key), x) => stay(core, now, room, conn, key, stanza, root, x.as_ref(), out),
+        (Some("unavailable"), Some(_), _) => {
+            core.shared.muc.unnote(conn, room.key);
+            leave(core, room, conn, payload_of(root), &[], out);
+            Ok(())
+        }
+        (Some("error"), Some(_), _) => {
+            on_error(core, room, conn, root, out);
+            Ok(())
+        }
+        (Some("error" | "probe" | "unsubscribe" | "unsubscribed" | "subscribed"), ..) => Ok(()),
+        (Some("subscribe"), ..) => Err(StanzaError::SERVICE_UNAVAILABLE.text("A room has no subscribers.").into()),
+        (Some(_), ..) => Err(StanzaError::BAD_REQUEST.into()),
+    }
+}
+
+/// What of a presence is the sender's own to say.
+fn payload_of(root: &Element<'_>) -> Payload {
+    let mut children = Vec::new();
+    for child in root.children() {
+        let ours = matches!(child.ns(), ns::MUC | ns::MUC_USER | ns::OCCUPANT_ID)
+            || (child.name() == "delay" && child.ns() == ns::DELAY);
+        if !ours {
+            child.write_standalone(ns::CLIENT, &mut children);
+        }
+    }
+    Payload { lang: escaped(root.attr("xml:lang").unwrap_or_default()), children: children.into() }
+}
+
+/// The nick that a presence is addressed to.
+fn wanted_nick<'s>(stanza: &'s Stanza<'_>) -> Result<&'s str, StanzaError> {
+    let nick = stanza.to.resource().ok_or(StanzaError::JID_MALFORMED)?;
+    if nick.trim().is_empty() {
+        return Err(StanzaError::NOT_ACCEPTABLE.text("A nick is more than white space."));
+    }
+    Ok(nick)
+}
+
+/// Whether `user` may have this nick (sections 7.2.8 and 7.10).
+fn check_nick(room: &Room, nick: &str, user: &str) -> Result<(), StanzaError> {
+    let holder = room.nick_holder(nick).and_then(|key| room.occupant(key));
+    let taken = holder.is_some_and(|holder| holder.user.as_str() != user);
+    let promised = room.promised_to(nick).is_some_and(|owner| owner.as_str() != user);
+    if taken || promised { Err(StanzaError::CONFLICT) } else { Ok(()) }
+}
+
+/// Whether somebody may enter (sections 7.2.5 to 7.2.10).
+fn admit(core: &Core, room: &Room, user: &str, nick: &str, password: &str) -> Result<Affiliation, StanzaError> {
+    let affiliation = room.record.affiliation(user);
+    let config = room.config();
+    if affiliation == Affiliation::Outcast {
+        return Err(StanzaError::FORBIDDEN);
+    }
+    if room.locked && affiliation < Affiliation::Owner {
+        return Err(StanzaError::ITEM_NOT_FOUND.text("The room is not configured yet."));
+    }
+    if !config.password.is_empty() && config.password != password {
+        return Err(StanzaError::NOT_AUTHORIZED);
+    }
+    if config.members_only && affiliation < Affiliation::Member {
+        return Err(StanzaError::REGISTRATION_REQUIRED);
+    }
+    check_nick(room, nick, user)?;
+    let occupants_max = match config.occupants_max {
+        0 => core.limits.room_occupants_max,
+        own => usize::from(own).min(core.limits.room_occupants_max),
+    };
+    let above = if affiliation >= Affiliation::Admin { ADMINS_ABOVE } else { 0 };
+    if room.len() >= occupants_max + above {
+        return Err(StanzaError::SERVICE_UNAVAILABLE.kind(ErrorType::Wait).text("The room is full."));
+    }
+    Ok(affiliation)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn enter(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    x: &Element<'_>,
+    out: &mut Outputs,
+) -> Outcome {
+    let nick = wanted_nick(stanza)?;
+    let user = stanza.from.to_bare();
+    let password = x.child("password", ns::MUC).map(|password| password.text().into_owned()).unwrap_or_default();
+    let affiliation = admit(core, room, user.as_str(), nick, &password)?;
+    let payload = payload_of(root);
+    let rooms_max = core.limits.directed_presence_max;
+    if payload.children.len() > core.limits.presence_bytes_max {
+        return Err(StanzaError::POLICY_VIOLATION.text("The presence is too big.").into());
+    }
+    if core.shared.muc.by_conn.get(&conn).is_some_and(|rooms| rooms.len() >= rooms_max) {
+        return Err(StanzaError::RESOURCE_CONSTRAINT.text("The session is in too many rooms.").into());
+    }
+    let role = room.initial_role(affiliation);
+    let key = match room.nick_holder(nick) {
+        Some(key) => key,
+        None => {
+            let from = escaped(&format!("{}/{nick}", room.jid));
+            let id = occupant_id(&core.shared.muc.secret, &room.jid, &user);
+            let seen = room.config().presence.contains(role);
+            room.add_occupant(Occupant { nick: nick.into(), from, user, affiliation, role, id, sessions: Vec::new(), seen })
+        }
+    };
+    let to = escaped(stanza.from.as_str());
+    room.add_session(key, Session { conn, jid: stanza.from.clone(), to, presence: payload });
+    core.shared.muc.note(conn, room.key);
+    let new = room.locked && room.len() == 1;
+    welcome(now, room, conn, stanza, Wanted::parse(x), new, out);
+    if let Some(occupant) = room.occupant(key) {
+        tell_others(room, occupant, conn, out);
+    }
+    Ok(())
+}
+
+/// `occupant-id`: the same for an account and a room for ever, and nothing that could be guessed back (XEP-0421).
+pub(super) fn occupant_id(secret: &[u8; 32], room: &BareJid, user: &BareJid) -> Box<str> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length will do");
+    let mac = mac.chain_update(b"occupant-id\0").chain_update(room.as_str()).chain_update(b"\0");
+    URL_SAFE_NO_PAD.encode(mac.chain_update(user.as_str()).finalize().into_bytes()).into()
+}
+
+/// All but the session itself; its siblings under the same nick count as others.
+fn tell_others(room: &Room, occupant: &Occupant, conn: ConnId, out: &mut Outputs) {
+    let visible = occupant.seen || room.config().presence.contains(occupant.role);
+    for (_, other) in room.occupants() {
+        let itself = std::ptr::eq(other, occupant);
+        if !(itself || visible || other.role == Role::Moderator) {
+            continue;
+        }
+        for session in other.sessions.iter().filter(|session| session.conn != conn) {
+            room.tell_of(occupant, session, other.role, itself, &Notice::default(), out);
+        }
+    }
+}
+
+/// What who enters is sent, in the order of section 7.1: the others, itself, what was said, the subject (PROTOCOL MU-02).
+fn welcome(
+    now: Now,
+    room: &Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    wanted: Wanted,
+    new: bool,
+    out: &mut Outputs,
+) {
+    let Some(occupant) = room.occupant_of(conn) else { return };
+    let Some(session) = occupant.sessions.iter().find(|session| session.conn == conn) else { return };
+    for (_, other) in room.occupants() {
+        let visible = other.seen || occupant.role == Role::Moderator;
+        if visible && !std::ptr::eq(other, occupant) {
+            room.tell_of(other, session, occupant.role, false, &Notice::default(), out);
+        }
+    }
+    let config = room.config();
+    let codes = [(100, config.non_anonymous), (170, config.archived), (201, new)];
+    let codes: Vec<u16> = codes.into_iter().filter(|(_, applies)| *applies).map(|(code, _)| code).collect();
+    let notice = Notice { own_codes: &codes, id: stanza.id.as_deref(), ..Notice::default() };
+    room.tell_of(occupant, session, occupant.role, true, &notice, out);
+    history::replay(now, room, session, wanted, out);
+    history::show_subject(room, session, out);
+}
+
+/// Presence of somebody who is in the room already.
+#[allow(clippy::too_many_arguments)]
+fn stay(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    key: usize,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    x: Option<&Element<'_>>,
+    out: &mut Outputs,
+) -> Outcome {
+    let nick = wanted_nick(stanza)?;
+    let payload = payload_of(root);
+    if payload.children.len() > core.limits.presence_bytes_max {
+        return Err(StanzaError::POLICY_VIOLATION.text("The presence is too big.").into());
+    }
+    let renamed = room.occupant(key).is_some_and(|occupant| *occupant.nick != *nick);
+    if renamed {
+        change_nick(room, key, nick, out)?;
+    }
+    room.set_presence(conn, payload);
+    let Some(occupant) = room.occupant(key) else { return Ok(()) };
+    match x {
+        // The client has lost track: it gets all as if it had just entered (section 7.2.1).
+        Some(x) => {
+            welcome(now, room, conn, stanza, Wanted::parse(x), false, out);
+            if renamed {
+                tell_others(room, occupant, conn, out);
+            }
+        }
+        None => {
+            let notice = Notice { id: stanza.id.as_deref(), ..Notice::default() };
+            room.announce(occupant, None, &notice, out);
+        }
+    }
+    Ok(())
+}
+
+/// Section 7.6. The presence under the new nick comes after. All sessions of the occupant are renamed.
+fn change_nick(room: &mut Room, key: usize, nick: &str, out: &mut Outputs) -> Result<(), StanzaError> {
+    let Some(occupant) = room.occupant(key) else { return Ok(()) };
+    check_nick(room, nick, occupant.user.as_str())?;
+    if room.nick_holder(nick).is_some() {
+        return Err(StanzaError::CONFLICT);
+    }
+    let notice = Notice { unavailable: true, codes: &[303], nick: Some(nick), ..Notice::default() };
+    room.announce(occupant, None, &notice, out);
+    room.rename(key, nick);
+    Ok(())
+}
+
+/// A session leaves. Where its occupant has another one left, the others only see that one from now on.
+fn leave(core: &mut Core, room: &mut Room, conn: ConnId, payload: Payload, codes: &[u16], out: &mut Outputs) {
+    let shown = room.occupant_of(conn).and_then(|occupant| occupant.sessions.last()).is_some_and(|last| last.conn == conn);
+    let Some((key, mut session)) = room.remove_session(conn) else { return };
+    session.presence = payload;
+    let notice = Notice { unavailable: true, codes, ..Notice::default() };
+    // A session that is over is sent nothing more.
+    let over = core.account_id(conn).is_none();
+    match room.occupant(key) {
+        Some(occupant) if !occupant.sessions.is_empty() => {
+            if !over {
+                tell_gone(room, occupant.without_sessions(), session, &notice, out);
+            }
+            if shown {
+                room.announce(occupant, None, &Notice::default(), out);
+            }
+        }
+        _ => {
+            let Some(mut occupant) = room.remove_occupant(key) else { return };
+            if over {
+                room.announce(&occupant, Some(&session), &notice, out);
+            } else {
+                occupant.sessions.push(session);
+                room.announce(&occupant, None, &notice, out);
+            }
+        }
+    }
+}
+
+/// One session of several is told that it has left.
+fn tell_gone(room: &Room, mut gone: Occupant, session: Session, notice: &Notice<'_>, out: &mut Outputs) {
+    gone.sessions.push(session);
+    if let Some(session) = gone.sessions.last() {
+        room.tell_of(&gone, session, gone.role, true, notice, out);
+    }
+}
+
+/// [`leave`] of a session that is no longer available anywhere; `xml` is its last presence.
+pub(super) fn leave_with(core: &mut Core, room: &mut Room, conn: ConnId, xml: &[u8], out: &mut Outputs) {
+    let text = std::str::from_utf8(xml).unwrap_or_default();
+    let payload = Tree::parse(text, ns::CLIENT).map(|tree| payload_of(&tree.root())).unwrap_or_default();
+    leave(core, room, conn, payload, &[], out);
+}
+
+/// Puts an occupant out with all its sessions; `notice` says why.
+pub(super) fn put_out(core: &mut Core, room: &mut Room, key: usize, notice: &Notice<'_>, out: &mut Outputs) {
+    let Some(mut occupant) = room.remove_occupant(key) else { return };
+    for session in &mut occupant.sessions {
+        core.shared.muc.unnote(session.conn, room.key);
+        session.presence = Payload::default();
+    }
+    room.announce(&occupant, None, &Notice { unavailable: true, ..*notice }, out);
+}
+
+/// Everybody is out, and told of that alone.
+pub(super) fn empty(core: &mut Core, room: &mut Room, notice: &Notice<'_>, out: &mut Outputs) {
+    let keys: Vec<usize> = room.occupants().map(|(key, _)| key).collect();
+    let gone: Vec<Occupant> = keys.into_iter().filter_map(|key| room.remove_occupant(key)).collect();
+    for mut occupant in gone {
+        for session in &mut occupant.sessions {
+            core.shared.muc.unnote(session.conn, room.key);
+            session.presence = Payload::default();
+        }
+        room.announce(&occupant, None, &Notice { unavailable: true, ..*notice }, out);
+    }
+}
+
+/// An error that an occupant sends back: some mean that it does not get what the room sends (PROTOCOL MU-35).
+pub(super) fn on_error(core: &mut Core, room: &mut Room, conn: ConnId, root: &Element<'_>, out: &mut Outputs) {
+    const FATAL: [&str; 8] = [
+        "gone",
+        "item-not-found",
+        "recipient-unavailable",
+        "redirect",
+        "remote-server-not-found",
+        "remote-server-timeout",
+        "service-unavailable",
+        "jid-malformed",
+    ];
+    let condition = root.child("error", ns::CLIENT).and_then(|error| {
+        let mut conditions = error.children().filter(|child| child.ns() == ns::STANZA_ERRORS);
+        conditions.find(|child| child.name() != "text").map(|child| child.name())
+    });
+    if condition.is_some_and(|condition| FATAL.contains(&condition)) {
+        core.shared.muc.unnote(conn, room.key);
+        leave(core, room, conn, Payload::default(), &REMOVED, out);
+    }
+}
+
+/// Who is not in the room is told so, in the way of what it has sent (PROTOCOL MU-04, MU-33).
+pub(super) fn refuse_stranger(conn: ConnId, stanza: &Stanza<'_>, out: &mut Outputs) {
+    match (stanza.kind, stanza.type_.as_deref()) {
+        (Kind::Presence, None) if stanza.to.is_bare() => stanza.refuse(conn, StanzaError::JID_MALFORMED, out),
+        (Kind::Presence, None) => out.wire.stanza(conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("presence", ns::CLIENT).attr("from", &stanza.to).attr("type", "unavailable");
+            if let Some(id) = &stanza.id {
+                w.attr_escaped("id", id);
+            }
+            w.open("x", ns::MUC_USER);
+            w.open("item", ns::MUC_USER).attr("affiliation", "none").attr("role", "none");
+            w.text_element("reason", "You are not in the room.").close();
+            for code in [110, 307, 333] {
+                w.open("status", ns::MUC_USER).attr("code", code).close();
+            }
+        }),
+        (Kind::Presence, Some("subscribe")) => stanza.refuse(conn, StanzaError::SERVICE_UNAVAILABLE, out),
+        (Kind::Presence, _) => {}
+        _ => stanza.refuse(conn, StanzaError::NOT_ACCEPTABLE.text("You are not in the room."), out),
+    }
+}
+
+/// There is no such room: whoever enters makes it (section 10.1).
+pub(super) fn on_absent(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    stanza: Stanza<'_>,
+    tombstone: Option<&Tombstone>,
+    out: &mut Outputs,
+) {
+    if stanza.kind != Kind::Presence {
+        return stanza.refuse(conn, StanzaError::ITEM_NOT_FOUND.text("There is no such room."), out);
+    }
+    let user = stanza.from.to_bare();
+    let kept = tombstone.filter(|tombstone| {
+        now.utc.0 < tombstone.at.0.saturating_add(TOMBSTONE_MILLIS) && !tombstone.owners.contains(&user)
+    });
+    if let Some(tombstone) = kept {
+        let alternate = match tombstone.alternate.as_str() {
+            "" => String::new(),
+            alternate => format!("xmpp:{alternate}?join"),
+        };
+        return stanza.refuse_towards(conn, StanzaError::GONE, &alternate, out);
+    }
+    match make(core, now, &stanza, &user) {
+        Ok(key) => on_room(core, now, conn, key, stanza, out),
+        Err(error) => stanza.refuse(conn, error, out),
+    }
+}
+
+/// A room that is there for whoever enters it at once, and locked until it is configured.
+fn make(core: &mut Core, now: Now, stanza: &Stanza<'_>, user: &BareJid) -> Result<usize, StanzaError> {
+    wanted_nick(stanza)?;
+    let host = core.hosts.iter().find(|host| host.rooms == stanza.to.domain()).ok_or(StanzaError::ITEM_NOT_FOUND)?;
+    if !host.rooms_open || host.name != user.domain() {
+        return Err(StanzaError::NOT_ALLOWED.text("You may not make rooms here."));
+    }
+    let rooms = &mut core.shared.muc;
+    if rooms.unstored_of(user) >= core.limits.rooms_per_account_max {
+        return Err(StanzaError::RESOURCE_CONSTRAINT.text("You have made too many rooms."));
+    }
+    let record = RoomRecord::new(user.clone(), now.utc);
+    let key = rooms.add(&stanza.to.to_bare(), record, History::default(), false);
+    if let Some(Some(room)) = rooms.slab.get_mut(key) {
+        room.locked = true;
+    }
+    Ok(key)
+}

@@ -1,0 +1,408 @@
+//! A room in use: who is in it, and what they are sent.
+
+use hashbrown::HashMap;
+use slab::Slab;
+
+use super::Change;
+use super::history::History;
+use crate::core::effects::ConnId;
+use crate::core::rooms::{Affiliation, Role, RoomConfig, RoomRecord};
+use crate::core::Outputs;
+use crate::jid::{BareJid, FullJid};
+use crate::xml::writer::escape_attr;
+use crate::xml::{Writer, ns};
+
+/// A room in use.
+pub(super) struct Room {
+    /// Its place among the rooms in use.
+    pub(super) key: usize,
+    pub(super) jid: BareJid,
+    /// As it was last made durable, if it lasts at all.
+    pub(super) record: RoomRecord,
+    /// Its owner has not said yet what it shall be (section 10.1).
+    pub(super) locked: bool,
+    /// The store has it.
+    pub(super) stored: bool,
+    /// A change is on its way into the store.
+    pub(super) saving: bool,
+    pub(super) history: History,
+    occupants: Slab<Occupant>,
+    by_nick: HashMap<Box<str>, usize>,
+    by_conn: HashMap<ConnId, usize>,
+    /// What the occupants' presence comes to, in bytes.
+    presence_bytes: usize,
+}
+
+/// Somebody in the room, with one session or several (section 7.2.8).
+pub(super) struct Occupant {
+    pub(super) nick: Box<str>,
+    /// Room and nick, escaped for an attribute.
+    pub(super) from: Box<str>,
+    pub(super) user: BareJid,
+    pub(super) affiliation: Affiliation,
+    pub(super) role: Role,
+    /// Its `occupant-id` (XEP-0421).
+    pub(super) id: Box<str>,
+    /// The latest is the last; never empty but on the way out.
+    pub(super) sessions: Vec<Session>,
+    /// Everybody has seen it, so everybody is told what becomes of it.
+    pub(super) seen: bool,
+}
+
+/// One session in the room.
+pub(super) struct Session {
+    pub(super) conn: ConnId,
+    pub(super) jid: FullJid,
+    /// The same, escaped for an attribute.
+    pub(super) to: Box<str>,
+    pub(super) presence: Payload,
+}
+
+/// What a presence carries beside what the room says.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Payload {
+    /// Escaped for an attribute; empty for none.
+    pub(super) lang: Box<str>,
+    /// Elements that stand by themselves in `jabber:client`.
+    pub(super) children: Box<[u8]>,
+}
+
+impl Occupant {
+    /// The same occupant for one of its sessions that it no longer has.
+    pub(super) fn without_sessions(&self) -> Occupant {
+        Occupant {
+            nick: self.nick.clone(),
+            from: self.from.clone(),
+            user: self.user.clone(),
+            id: self.id.clone(),
+            sessions: Vec::new(),
+            ..*self
+        }
+    }
+}
+
+impl Payload {
+    fn len(&self) -> usize {
+        self.lang.len() + self.children.len()
+    }
+}
+
+/// What the room says of an occupant.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Notice<'a> {
+    /// It is on its way out.
+    pub(super) unavailable: bool,
+    /// Status codes for everybody (section 14).
+    pub(super) codes: &'a [u16],
+    /// Status codes for the occupant itself, beside 110.
+    pub(super) own_codes: &'a [u16],
+    /// The nick that it takes.
+    pub(super) nick: Option<&'a str>,
+    /// Nick of who has done this to it.
+    pub(super) actor: Option<&'a str>,
+    /// Why.
+    pub(super) reason: Option<&'a str>,
+    /// The room is destroyed.
+    pub(super) end: Option<&'a End>,
+    /// `id` for the occupant itself, as written.
+    pub(super) id: Option<&'a str>,
+}
+
+/// The end of a room (section 10.9), as its owner has put it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct End {
+    /// Where to go instead; empty for nowhere.
+    pub(super) alternate: String,
+    /// May be empty.
+    pub(super) reason: String,
+    /// That of the other room; may be empty.
+    pub(super) password: String,
+}
+
+pub(super) fn escaped(text: &str) -> Box<str> {
+    let mut escaped = Vec::with_capacity(text.len());
+    escape_attr(text, &mut escaped);
+    String::from_utf8_lossy(&escaped).into()
+}
+
+/// Appends `<NAME to='TO'` and what stands behind it.
+pub(super) fn push_addressed(buf: &mut Vec<u8>, name: &str, to: &str, rest: &[u8]) {
+    buf.push(b'<');
+    buf.extend_from_slice(name.as_bytes());
+    buf.extend_from_slice(b" to='");
+    buf.extend_from_slice(to.as_bytes());
+    buf.push(b'\'');
+    buf.extend_from_slice(rest);
+}
+
+impl Room {
+    pub(super) fn new(key: usize, jid: BareJid, record: RoomRecord, history: History, stored: bool) -> Room {
+        Room {
+            key,
+            jid,
+            record,
+            locked: false,
+            stored,
+            saving: false,
+            history,
+            occupants: Slab::new(),
+            by_nick: HashMap::new(),
+            by_conn: HashMap::new(),
+            presence_bytes: 0,
+        }
+    }
+
+    pub(super) fn config(&self) -> &RoomConfig {
+        &self.record.config
+    }
+
+    /// Nothing keeps it in memory.
+    pub(super) fn is_idle(&self) -> bool {
+        self.occupants.is_empty() && !self.saving
+    }
+
+    /// Bytes that it holds, roughly.
+    pub(super) fn held(&self) -> usize {
+        const ROOM: usize = 1024;
+        const SESSION: usize = 512;
+        const MEMBER: usize = 128;
+        let members = self.record.members.len() * MEMBER;
+        ROOM + self.by_conn.len() * SESSION + members + self.presence_bytes + self.history.bytes()
+    }
+
+    /// A change is durable.
+    pub(super) fn apply(&mut self, change: Change, lasting: bool) {
+        self.stored = lasting;
+        if let Change::Save(record) = change {
+            self.record = *record;
+        }
+    }
+
+    pub(super) fn occupants(&self) -> impl Iterator<Item = (usize, &Occupant)> {
+        self.occupants.iter()
+    }
+
+    pub(super) fn occupant(&self, key: usize) -> Option<&Occupant> {
+        self.occupants.get(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.occupants.len()
+    }
+
+    pub(super) fn nick_holder(&self, nick: &str) -> Option<usize> {
+        self.by_nick.get(nick).copied()
+    }
+
+    pub(super) fn session_holder(&self, conn: ConnId) -> Option<usize> {
+        self.by_conn.get(&conn).copied()
+    }
+
+    /// The occupant of a session.
+    pub(super) fn occupant_of(&self, conn: ConnId) -> Option<&Occupant> {
+        self.occupants.get(self.session_holder(conn)?)
+    }
+
+    /// To whom a nick is promised (section 7.10).
+    pub(super) fn promised_to(&self, nick: &str) -> Option<&BareJid> {
+        let mut members = self.record.members.iter();
+        members.find(|(_, member)| !member.nick.is_empty() && member.nick == nick).map(|(user, _)| user)
+    }
+
+    pub(super) fn add_occupant(&mut self, occupant: Occupant) -> usize {
+        let nick = occupant.nick.clone();
+        let key = self.occupants.insert(occupant);
+        self.by_nick.insert(nick, key);
+        key
+    }
+
+    pub(super) fn add_session(&mut self, key: usize, session: Session) {
+        self.by_conn.insert(session.conn, key);
+        self.presence_bytes += session.presence.len();
+        if let Some(occupant) = self.occupants.get_mut(key) {
+            occupant.sessions.push(session);
+        }
+    }
+
+    /// The session shows another presence from now on, and is the one that is shown.
+    pub(super) fn set_presence(&mut self, conn: ConnId, presence: Payload) {
+        let Some(occupant) = self.by_conn.get(&conn).and_then(|key| self.occupants.get_mut(*key)) else { return };
+        if let Some(place) = occupant.sessions.iter().position(|session| session.conn == conn) {
+            let mut session = occupant.sessions.remove(place);
+            self.presence_bytes = (self.presence_bytes + presence.len()).saturating_sub(session.presence.len());
+            session.presence = presence;
+            occupant.sessions.push(session);
+        }
+    }
+
+    /// Takes a session out; its occupant stays, even without one.
+    pub(super) fn remove_session(&mut self, conn: ConnId) -> Option<(usize, Session)> {
+        let key = self.by_conn.remove(&conn)?;
+        let occupant = self.occupants.get_mut(key)?;
+        let place = occupant.sessions.iter().position(|session| session.conn == conn)?;
+        let session = occupant.sessions.remove(place);
+        self.presence_bytes = self.presence_bytes.saturating_sub(session.presence.len());
+        Some((key, session))
+    }
+
+    /// Takes an occupant out with all its sessions.
+    pub(super) fn remove_occupant(&mut self, key: usize) -> Option<Occupant> {
+        let occupant = self.occupants.try_remove(key)?;
+        self.by_nick.remove(&occupant.nick);
+        for session in &occupant.sessions {
+            self.by_conn.remove(&session.conn);
+            self.presence_bytes = self.presence_bytes.saturating_sub(session.presence.len());
+        }
+        Some(occupant)
+    }
+
+    pub(super) fn rename(&mut self, key: usize, nick: &str) {
+        let from = escaped(&format!("{}/{nick}", self.jid));
+        let Some(occupant) = self.occupants.get_mut(key) else { return };
+        self.by_nick.remove(&occupant.nick);
+        occupant.nick = nick.into();
+        occupant.from = from;
+        self.by_nick.insert(nick.into(), key);
+    }
+
+    pub(super) fn move_session(&mut self, from: ConnId, to: ConnId) {
+        let Some(key) = self.by_conn.remove(&from) else { return };
+        self.by_conn.insert(to, key);
+        let sessions = self.occupants.get_mut(key).map(|occupant| occupant.sessions.as_mut_slice());
+        for session in sessions.unwrap_or_default().iter_mut().filter(|session| session.conn == from) {
+            session.conn = to;
+        }
+    }
+
+    /// The role with which an affiliation enters (section 5.1.2).
+    pub(super) fn initial_role(&self, affiliation: Affiliation) -> Role {
+        match affiliation {
+            Affiliation::Outcast => Role::None,
+            Affiliation::None if self.config().moderated => Role::Visitor,
+            Affiliation::None | Affiliation::Member => Role::Participant,
+            Affiliation::Admin | Affiliation::Owner => Role::Moderator,
+        }
+    }
+
+    /// Whether an occupant of this role sees the others' addresses.
+    pub(super) fn shows_addresses_to(&self, role: Role) -> bool {
+        self.config().non_anonymous || role == Role::Moderator
+    }
+
+    /// Sends what stands behind the name and `to` of a stanza to every session.
+    pub(super) fn send_all(&self, name: &str, rest: &[u8], out: &mut Outputs) {
+        for (_, occupant) in &self.occupants {
+            for session in &occupant.sessions {
+                out.wire.stanza(session.conn, |buf| push_addressed(buf, name, &session.to, rest));
+            }
+        }
+    }
+
+    /// A notice of the room's own to everybody: a message with status codes.
+    pub(super) fn tell_codes(&self, codes: &[u16], out: &mut Outputs) {
+        let mut message = Vec::with_capacity(160);
+        let mut w = Writer::new(&mut message);
+        w.open("message", ns::CLIENT).attr("from", &self.jid).attr("type", "groupchat");
+        w.open("x", ns::MUC_USER);
+        for code in codes {
+            w.open("status", ns::MUC_USER).attr("code", code).close();
+        }
+        drop(w);
+        self.send_all("message", message.strip_prefix(b"<message").unwrap_or_default(), out);
+    }
+
+    /// Tells of an occupant: everybody who may know, and itself. It may have been taken out before; then `shown` is one of
+    /// its sessions that is no longer in it.
+    pub(super) fn announce(&self, who: &Occupant, shown: Option<&Session>, notice: &Notice<'_>, out: &mut Outputs) {
+        let Some(shown) = shown.or(who.sessions.last()) else { return };
+        let visible = who.seen || self.config().presence.contains(who.role);
+        let (mut open, mut hidden) = (Vec::new(), Vec::new());
+        for (_, other) in &self.occupants {
+            if std::ptr::eq(other, who) || !(visible || other.role == Role::Moderator) {
+                continue;
+            }
+            let with_jid = self.shows_addresses_to(other.role);
+            let rest = if with_jid { &mut open } else { &mut hidden };
+            if rest.is_empty() {
+                self.write_presence(who, shown, with_jid, false, notice, rest);
+            }
+            for session in &other.sessions {
+                out.wire.presence(session.conn, &who.from, |buf| push_addressed(buf, "presence", &session.to, rest));
+            }
+        }
+        let mut own = Vec::new();
+        for session in &who.sessions {
+            own.clear();
+            self.write_presence(who, shown, true, true, notice, &mut own);
+            out.wire.stanza(session.conn, |buf| push_addressed(buf, "presence", &session.to, &own));
+        }
+    }
+
+    /// Tells one session of an occupant.
+    pub(super) fn tell_of(&self, who: &Occupant, to: &Session, role: Role, own: bool, notice: &Notice<'_>, out: &mut Outputs) {
+        let Some(shown) = who.sessions.last() else { return };
+        let mut rest = Vec::with_capacity(256);
+        self.write_presence(who, shown, own || self.shows_addresses_to(role), own, notice, &mut rest);
+        out.wire.stanza(to.conn, |buf| push_addressed(buf, "presence", &to.to, &rest));
+    }
+
+    /// What stands behind `<presence to='…'`.
+    fn write_presence(
+        &self,
+        who: &Occupant,
+        shown: &Session,
+        with_jid: bool,
+        own: bool,
+        notice: &Notice<'_>,
+        rest: &mut Vec<u8>,
+    ) {
+        let mut attribute = |name: &str, value: &str| {
+            if !value.is_empty() {
+                rest.extend_from_slice(name.as_bytes());
+                rest.extend_from_slice(value.as_bytes());
+                rest.push(b'\'');
+            }
+        };
+        attribute(" from='", &who.from);
+        attribute(" type='", if notice.unavailable { "unavailable" } else { "" });
+        attribute(" id='", &notice.id.filter(|_| own).unwrap_or_default().replace('\'', "&apos;"));
+        attribute(" xml:lang='", &shown.presence.lang);
+        rest.push(b'>');
+        rest.extend_from_slice(&shown.presence.children);
+        let mut w = Writer::new(rest);
+        w.open("occupant-id", ns::OCCUPANT_ID).attr("id", &who.id).close();
+        w.open("x", ns::MUC_USER);
+        self.write_item(who, with_jid.then_some(shown), notice, &mut w);
+        let itself: &[u16] = if own { &[110] } else { &[] };
+        let own_codes = if own { notice.own_codes } else { &[] };
+        for code in itself.iter().chain(own_codes).chain(notice.codes) {
+            w.open("status", ns::MUC_USER).attr("code", code).close();
+        }
+        if let Some(end) = notice.end {
+            w.open("destroy", ns::MUC_USER).attr_opt("jid", (!end.alternate.is_empty()).then_some(&end.alternate));
+            for (name, text) in [("reason", &end.reason), ("password", &end.password)] {
+                if !text.is_empty() {
+                    w.text_element(name, text);
+                }
+            }
+            w.close();
+        }
+        drop(w);
+        rest.extend_from_slice(b"</presence>");
+    }
+
+    fn write_item(&self, who: &Occupant, shown: Option<&Session>, notice: &Notice<'_>, w: &mut Writer<'_>) {
+        // Who changes its nick stays in the room (section 7.6).
+        let leaves = notice.unavailable && notice.nick.is_none();
+        let role = if leaves { Role::None } else { who.role };
+        w.open("item", ns::MUC_USER).attr("affiliation", who.affiliation.name());
+        w.attr_opt("jid", shown.map(|session| &session.jid)).attr_opt("nick", notice.nick).attr("role", role.name());
+        if let Some(actor) = notice.actor {
+            w.open("actor", ns::MUC_USER).attr("nick", actor).close();
+        }
+        if let Some(reason) = notice.reason.filter(|reason| !reason.is_empty()) {
+            w.text_element("reason", reason);
+        }
+        w.close();
+    }
+}
