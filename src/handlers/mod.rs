@@ -5,7 +5,7 @@
 //! script of a feature has its name: `ping.rs`, `tests/scripts/ping.xmpp`.
 //!
 //! Handlers see [`Cx`], never a socket, the store or another handler's state. What two handlers share lives in `core`; they
-//! call each other only through named functions of the owner (`roster::push`).
+//! call each other only through named functions of the owner (`roster::push_change`).
 
 use crate::core::Core;
 use crate::core::blocklist::Blocklist;

@@ -480,13 +480,13 @@ pub(crate) fn on_subscription_stored(
             let xml = if *reached == event { stanza.to_vec() } else { subscription_xml(&user, *reached) };
             deliver_event(core, contact, *reached, &xml, out);
         }
-        roster::push(core, contact, out);
+        roster::push_change(core, contact, out);
         tell_loss(core, contact, out);
         for answer in &user.deliver {
             deliver_event(core, &user, *answer, &subscription_xml(contact, *answer), out);
         }
     }
-    roster::push(core, &user, out);
+    roster::push_change(core, &user, out);
     tell_gain(core, &user, out);
     if let Some(contact) = &contact {
         tell_gain(core, contact, out);
@@ -512,7 +512,7 @@ pub(super) fn settle_removal(core: &mut Core, user: &Half, contact: Option<&Half
     if let Some(contact) = contact {
         settle_contact(core, contact, out);
     }
-    roster::push(core, user, out);
+    roster::push_change(core, user, out);
 }
 
 /// The other side of a removal: what reached it, and that it is no longer seen.
@@ -525,9 +525,7 @@ pub(super) fn settle_contact(core: &mut Core, contact: &Half, out: &mut Outputs)
         drop(w);
         deliver_event(core, contact, *reached, &xml, out);
     }
-    if contact.item != contact.before {
-        roster::push(core, contact, out);
-    }
+    roster::push_change(core, contact, out);
     tell_loss(core, contact, out);
 }
 

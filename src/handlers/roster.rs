@@ -107,11 +107,15 @@ pub(super) fn apply(core: &mut Core, half: &Half) {
     }
 }
 
-/// Tells one side's interested resources of the item as it is now (section 2.1.6).
-pub(super) fn push(core: &mut Core, half: &Half, out: &mut Outputs) {
-    if half.item.is_none() && half.before.is_none() {
-        return;
+/// [`push`], if there is something new to tell. A request that waits for an answer is not (section 3.1.3).
+pub(super) fn push_change(core: &mut Core, half: &Half, out: &mut Outputs) {
+    if half.item != half.before {
+        push(core, half, out);
     }
+}
+
+/// Tells one side's interested resources of the item as it is now (section 2.1.6).
+fn push(core: &mut Core, half: &Half, out: &mut Outputs) {
     let Core { accounts, ids, .. } = core;
     let Some(account) = accounts.find(half.account.as_str()) else { return };
     for resource in account.resources.iter().filter(|resource| resource.per.roster.interested) {
