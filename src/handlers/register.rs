@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::prelude::*;
 use super::presence;
 use crate::auth::Prepared;
-use crate::core::effects::{Half, ListenerKind, StoreError};
+use crate::core::effects::{Half, ListenerKind};
 use crate::core::error::StreamError;
 use crate::core::parked::Waiting;
 use crate::core::stream::{Phase, Stream};
@@ -144,9 +144,7 @@ fn create(
             out.reply_empty(conn, &parked);
         }
         Err(error) => {
-            if error == StoreError::Conflict
-                && let Some(peer) = core.streams.get(conn).map(|stream| stream.peer)
-            {
+            if let Some(peer) = core.streams.get(conn).map(|stream| stream.peer) {
                 core.shared.register.undo(peer);
             }
             out.reply_error(conn, &parked, error.into());
