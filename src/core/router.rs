@@ -50,6 +50,20 @@ pub struct ParkedIq {
 /// Continues a parked request. The stanza it came from is gone.
 pub type Then = fn(&mut Core, Now, ConnId, &ParkedIq, StoreReply, &mut Outputs) -> Result<(), StanzaError>;
 
+/// The [`Then`] of a request whose result says no more than that it is done.
+pub fn acknowledge(
+    _: &mut Core,
+    _: Now,
+    conn: ConnId,
+    iq: &ParkedIq,
+    reply: StoreReply,
+    out: &mut Outputs,
+) -> Result<(), StanzaError> {
+    reply?;
+    out.reply_empty(conn, iq);
+    Ok(())
+}
+
 /// What a reply is addressed by: a request or what was kept of it.
 pub trait Replied {
     /// The request's `id` as written.

@@ -64,20 +64,7 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
         return Err(StanzaError::NOT_ACCEPTABLE.text("The element is too big."));
     }
     let user = cx.account().jid.clone();
-    cx.ask(StoreRequest::DocumentPut { user, key, content: content.into_bytes() }, iq.park(), on_written)
-}
-
-fn on_written(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
-    reply?;
-    out.reply_empty(conn, iq);
-    Ok(())
+    cx.ask(StoreRequest::DocumentPut { user, key, content: content.into_bytes() }, iq.park(), acknowledge)
 }
 
 fn refuse(_: &mut Cx<'_>, _: &Iq<'_>) -> Handled {
