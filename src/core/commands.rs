@@ -4,6 +4,7 @@ use crate::auth::Prepared;
 use crate::core::effects::{Answer, Command, CommandId, StoreReply, StoreRequest, Stored};
 use crate::core::error::StreamError;
 use crate::core::parked::{CommandContext, Waiting};
+use crate::core::stream::Phase;
 use crate::core::{Core, Now, Outputs};
 use crate::handlers;
 use crate::jid::{BareJid, JidRef};
@@ -85,7 +86,7 @@ impl Core {
         out.answers.push((id, answer));
     }
 
-    /// Ends an account's sessions, all but `spared`.
+    /// Ends an account's sessions, all but `spared`, and its streams that have logged in and not bound yet.
     pub(crate) fn end_sessions(
         &mut self,
         now: Now,
@@ -98,7 +99,9 @@ impl Core {
             self.accounts.find(user.as_str()).into_iter().flat_map(|account| &account.resources).collect();
         let conns: Vec<_> =
             conns.into_iter().map(|resource| resource.conn).filter(|conn| Some(*conn) != spared).collect();
-        for conn in conns {
+        let unbound = |conn: &crate::core::ConnId| matches!(&self.streams.get(*conn).map(|stream| &stream.phase), Some(Phase::Authed(authed)) if authed.user == *user);
+        let unbound: Vec<_> = self.streams.conns().into_iter().filter(unbound).collect();
+        for conn in conns.into_iter().chain(unbound) {
             self.close_stream(now, conn, Some(error), out);
         }
     }

@@ -131,12 +131,14 @@ pub struct StreamError {
     pub text: &'static str,
     /// Application-specific condition: name and namespace.
     pub application: Option<(&'static str, &'static str)>,
+    /// Attributes of that condition.
+    pub numbers: Option<[(&'static str, u32); 2]>,
 }
 
 impl StreamError {
     /// A defined condition of section 4.9.3 with its reason.
     pub const fn new(condition: &'static str, text: &'static str) -> StreamError {
-        StreamError { condition, text, application: None }
+        StreamError { condition, text, application: None, numbers: None }
     }
 
     /// Writes the `<stream:error/>` element.
@@ -145,7 +147,11 @@ impl StreamError {
         w.open("stream:error", ns::CLIENT).empty(self.condition, ns::STREAM_ERRORS);
         w.open("text", ns::STREAM_ERRORS).attr("xml:lang", "en").text(self.text).close();
         if let Some((name, ns)) = self.application {
-            w.empty(name, ns);
+            w.open(name, ns);
+            for (name, number) in self.numbers.iter().flatten() {
+                w.attr(name, number);
+            }
+            w.close();
         }
     }
 }

@@ -39,7 +39,7 @@ pub mod error;
 mod ids;
 mod login;
 pub(crate) mod parked;
-mod penalties;
+pub(crate) mod penalties;
 pub mod rooms;
 pub mod roster;
 pub(crate) mod router;
@@ -221,7 +221,8 @@ impl Core {
 
     fn on_shutdown(&mut self, now: Now, out: &mut Outputs) {
         handlers::muc::on_shutdown(self, out);
-        for conn in self.streams.conns() {
+        // Those that wait to be resumed too: what they have not acknowledged goes into the store.
+        for conn in self.streams.ghosts().into_iter().chain(self.streams.conns()) {
             let error = error::StreamError::new("system-shutdown", "The server is shutting down.");
             self.close_stream(now, conn, Some(error), out);
         }

@@ -48,8 +48,8 @@ pub enum Waiting {
     },
     /// A line said in a room on its way into the store; nobody is parked.
     Line {
-        /// Who has said it.
-        conn: ConnId,
+        /// Who has said it, if its count of handled stanzas (XEP-0198) waits for this.
+        sender: Option<ConnId>,
     },
     /// A message on its way into offline storage; nobody is parked.
     Put {
@@ -74,6 +74,8 @@ pub struct BounceHead {
     pub id: Option<Box<str>>,
     /// As written.
     pub to: Box<str>,
+    /// The sender's count of handled stanzas (XEP-0198) waits for this one.
+    pub counted: bool,
 }
 
 /// What is left to do for a command when the store has answered.
@@ -125,7 +127,7 @@ impl Parked {
             | Waiting::Stream { conn, .. }
             | Waiting::Subscription { conn, .. }
             | Waiting::Room { conn, .. }
-            | Waiting::Line { conn }
+            | Waiting::Line { sender: Some(conn) }
             | Waiting::Put { sender: conn, .. } = &mut entry.waiting
                 && *conn == from
             {
@@ -198,14 +200,16 @@ impl Core {
                 self.unpark(conn, out);
                 then(self, now, conn, reply, out);
             }
-            Waiting::Line { conn } => {
+            Waiting::Line { sender } => {
                 if let Err(error) = reply {
                     log::warn!("a line said in a room was not stored: {error:?}");
                 }
-                crate::handlers::sm::on_stored(self, conn, out);
+                if let Some(sender) = sender {
+                    crate::handlers::sm::on_stored(self, now, sender, out);
+                }
             }
             Waiting::Put { user, sender, head } => {
-                crate::handlers::offline::on_put(self, &user, sender, &head, reply.map(drop), out);
+                crate::handlers::offline::on_put(self, now, &user, sender, &head, reply.map(drop), out);
             }
             Waiting::Page(user) => crate::handlers::offline::on_page(self, &user, reply, out),
             Waiting::Command(id, context) => self.on_command_stored(now, id, context, reply, out),

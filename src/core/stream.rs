@@ -138,6 +138,14 @@ impl Streams {
         self.slots.iter().enumerate().filter_map(conn).collect()
     }
 
+    /// Every session without one.
+    pub fn ghosts(&self) -> Vec<ConnId> {
+        let conn = |(index, entry): (usize, &Option<(u32, Box<Stream>)>)| {
+            entry.as_ref().map(|(generation, _)| ConnId::ghost(index as u32, *generation))
+        };
+        self.ghosts.iter().enumerate().filter_map(conn).collect()
+    }
+
     /// How many there are, ghosts included.
     pub fn len(&self) -> usize {
         self.count

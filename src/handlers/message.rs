@@ -106,7 +106,9 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
         }
         Way::Offline => {
             offline::keep(core, now, conn, account, frame, &to, out);
-            carbons::copy(core, conn, account, frame, &to, &[], out);
+            // The resource that gets what is stored gets this too.
+            receivers.extend(core.accounts.find(to.bare()).and_then(|account| account.per.offline.drains_to()));
+            carbons::copy(core, conn, account, frame, &to, &receivers, out);
             observe(core, conn, account, frame, &to, out);
         }
         Way::Error(error) if kind != MessageType::Error => out.bounce(conn, "message", frame.id, frame.to, error),
@@ -149,7 +151,12 @@ fn way(
 fn to_resource(account: &Account, kind: MessageType, name: &str, receivers: &mut Vec<ConnId>) -> Way {
     match account.resource_named(name) {
         // What waits in offline storage comes first, or the order of one sender's messages would break.
-        Some(_) if account.per.offline.is_draining() && matches!(kind, MessageType::Normal | MessageType::Chat) => Way::Offline,
+        Some(resource)
+            if account.per.offline.drains_to() == Some(resource.conn)
+                && matches!(kind, MessageType::Normal | MessageType::Chat) =>
+        {
+            Way::Offline
+        }
         Some(resource) => {
             receivers.push(resource.conn);
             Way::Resources
@@ -212,6 +219,12 @@ pub(crate) fn deliver_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>,
     }
 }
 
+/// Whether a resource is still there that takes messages since before `at`.
+fn had_receiver(core: &Core, to: &JidRef<'_>, at: UtcTime) -> bool {
+    let resources = core.accounts.find(to.bare()).map(|account| account.resources.as_slice()).unwrap_or_default();
+    resources.iter().any(|resource| resource.per.presence.takes_messages_since().is_some_and(|since| since < at))
+}
+
 /// A message that a resource got and never acknowledged, as it was routed: to the other resources, into the store, or back.
 pub(super) fn deliver_again(
     core: &mut Core,
@@ -222,11 +235,13 @@ pub(super) fn deliver_again(
     out: &mut Outputs,
 ) {
     let kind = MessageType::named(kind);
-    let Some(Ok(to)) = message.attr("to").map(JidRef::parse) else { return };
+    // Without an address it is for the sender's own account.
+    let own = message.attr("from").and_then(|from| JidRef::parse(from).ok()).map(|from| from.to_bare());
+    let Some(Ok(to)) = message.attr("to").or(own.as_ref().map(|own| own.as_str())).map(JidRef::parse) else { return };
     let mut receivers = Vec::new();
     match way(core, kind, None, &to, &mut receivers) {
-        // What was for all resources the others have got already.
-        Way::Resources if to.is_bare() => {}
+        // What was for all resources those have got already that were there.
+        Way::Resources if to.is_bare() && had_receiver(core, &to, at) => {}
         Way::Resources => {
             let xml = offline::stamped(at, &to, message, xml);
             for receiver in receivers {

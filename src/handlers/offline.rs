@@ -17,7 +17,7 @@ use super::sm;
 use crate::core::UtcTime;
 use crate::core::parked::{BounceHead, Waiting};
 use crate::core::effects::StoreError;
-use crate::core::session::{Account, AccountId};
+use crate::core::session::{Account, AccountId, Resource};
 use crate::jid::{BareJid, Jid, JidRef};
 use crate::xml::writer::escape_attr;
 use crate::xml::{Frame, Tree};
@@ -65,6 +65,11 @@ impl Queue {
     pub(super) fn is_draining(&self) -> bool {
         self.draining.is_some()
     }
+
+    /// To which resource they are.
+    pub(super) fn drains_to(&self) -> Option<ConnId> {
+        self.draining.as_ref().map(|drain| drain.conn)
+    }
 }
 
 /// Messages on their way into the store, by account.
@@ -102,9 +107,9 @@ pub(super) fn keep(
     frame.splice_into(from, lang, &mut stanza);
     stamp(&mut stanza, to.domain(), now.utc);
     let own = sender.jid.as_str();
-    let head = Box::new(BounceHead { id: frame.id.map(Into::into), to: frame.to.unwrap_or(own).into() });
+    let (id, receiver) = (frame.id.map(Into::into), frame.to.unwrap_or(own).into());
     let from = sender.resource(conn).map_or_else(|| sender.jid.clone().into(), |resource| resource.jid.clone().into());
-    sm::on_storing(core, conn);
+    let head = Box::new(BounceHead { id, to: receiver, counted: sm::on_storing(core, conn) });
     put(core, to.to_bare(), from, stanza, Waiting::Put { user: to.to_bare(), sender: conn, head }, out);
 }
 
@@ -125,7 +130,7 @@ pub(super) fn keep_again(
     let sender = message.attr("from").and_then(|from| core.session_of(from)).unwrap_or(NOBODY);
     let mut id = Vec::new();
     escape_attr(message.attr("id").unwrap_or_default(), &mut id);
-    let head = Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into() });
+    let head = Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into(), counted: false });
     let Some(from) = message.attr("from").and_then(|from| JidRef::parse(from).ok()) else { return };
     put(core, to.to_bare(), from.to_owned_jid(), stanza, Waiting::Put { user: to.to_bare(), sender, head }, out);
 }
@@ -134,7 +139,7 @@ pub(super) fn keep_again(
 pub(super) fn keep_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
     let mut stanza = stanza.to_vec();
     stamp(&mut stanza, to.domain(), now.utc);
-    let head = Box::new(BounceHead { id: None, to: to.as_str().into() });
+    let head = Box::new(BounceHead { id: None, to: to.as_str().into(), counted: false });
     put(core, to.to_bare(), from, stanza, Waiting::Put { user: to.to_bare(), sender: NOBODY, head }, out);
 }
 
@@ -189,13 +194,16 @@ fn is_kept(message: &Element<'_>) -> bool {
 /// A message is durable, or was refused.
 pub(crate) fn on_put(
     core: &mut Core,
+    now: Now,
     user: &BareJid,
     sender: ConnId,
     head: &BounceHead,
     reply: Result<(), StoreError>,
     out: &mut Outputs,
 ) {
-    sm::on_stored(core, sender, out);
+    if head.counted {
+        sm::on_stored(core, now, sender, out);
+    }
     let in_flight = &mut core.shared.offline.0;
     if let Some(count) = in_flight.get_mut(user) {
         *count -= 1;
@@ -227,7 +235,8 @@ fn go_on(core: &mut Core, user: &BareJid, out: &mut Outputs) {
 pub(super) fn start(core: &mut Core, user: &BareJid, conn: ConnId, out: &mut Outputs) {
     let Some(account) = core.accounts.find_mut(user.as_str()) else { return };
     let queue = &mut account.per.offline;
-    if queue.stored && queue.draining.is_none() {
+    // A resource that waits to be resumed acknowledges nothing: who is there gets the messages, once more if need be.
+    if queue.stored && queue.drains_to().is_none_or(ConnId::is_ghost) {
         queue.draining = Some(Drain { conn, delivered_to: 0, step: Step::Reading });
         read(core, user, out);
     }
@@ -280,11 +289,10 @@ pub(crate) fn on_page(core: &mut Core, user: &BareJid, reply: StoreReply, out: &
     }
 }
 
-/// A page has left. That must do for a client without stream management.
+/// A page has left. That must do for a client that does not count it.
 pub(crate) fn on_flushed(core: &mut Core, conn: ConnId, out: &mut Outputs) {
-    if out.wire.unacked(conn).is_none() {
-        on_page_delivered(core, conn, out);
-    }
+    // Stream management may have been enabled behind the page.
+    on_acknowledged(core, conn, out);
 }
 
 /// A client has acknowledged stanzas: a page is delivered when none of it waits any more.
@@ -311,6 +319,17 @@ fn on_page_delivered(core: &mut Core, conn: ConnId, out: &mut Outputs) {
 pub(super) fn move_session(account: &mut Account, from: ConnId, to: ConnId) {
     if let Some(drain) = account.per.offline.draining.as_mut().filter(|drain| drain.conn == from) {
         drain.conn = to;
+    }
+}
+
+/// A resource has lost its connection: others do not wait until it comes back.
+pub(super) fn on_lost(core: &mut Core, user: &BareJid, ghost: ConnId, out: &mut Outputs) {
+    let Some(account) = core.accounts.find(user.as_str()) else { return };
+    let takes = |resource: &&Resource| !resource.conn.is_ghost() && resource.per.presence.takes_messages();
+    if account.per.offline.drains_to() == Some(ghost)
+        && let Some(next) = account.resources.iter().find(takes).map(|resource| resource.conn)
+    {
+        start(core, user, next, out);
     }
 }
 

@@ -10,6 +10,7 @@
 use super::prelude::*;
 use super::blocking::{BLOCKED_BY_SENDER, on_speaking_terms};
 use super::{muc, offline, roster, sm};
+use crate::core::UtcTime;
 use crate::core::effects::Half;
 use crate::core::parked::Waiting;
 use crate::core::roster::Event;
@@ -37,6 +38,8 @@ pub(crate) struct State {
 /// The last presence of an available resource.
 struct Available {
     priority: i8,
+    /// When the priority became what it is: below 0, or not.
+    since: UtcTime,
     /// Without `to`, from the full JID.
     xml: Box<[u8]>,
 }
@@ -50,6 +53,11 @@ impl State {
     /// Available for messages to the bare JID.
     pub(crate) fn takes_messages(&self) -> bool {
         self.available.as_ref().is_some_and(|available| available.priority >= 0)
+    }
+
+    /// Since when it is that.
+    pub(super) fn takes_messages_since(&self) -> Option<UtcTime> {
+        self.available.as_ref().filter(|available| available.priority >= 0).map(|available| available.since)
     }
 }
 
@@ -79,7 +87,7 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
         return muc::on_stanza(core, now, conn, account, frame, &to, out);
     }
     match (frame.type_, to) {
-        (None, None) => broadcast_available(core, conn, account, frame, out),
+        (None, None) => broadcast_available(core, now, conn, account, frame, out),
         (Some("unavailable"), None) => broadcast_unavailable(core, now, conn, account, frame, out),
         (Some("error" | "probe"), None) => {}
         (_, None) => out.bounce(conn, "presence", frame.id, None, StanzaError::BAD_REQUEST),
@@ -155,7 +163,14 @@ fn send_to_subscribers(core: &Core, account: &Account, xml: &[u8], out: &mut Out
     send_to_available(core, account, account.jid.as_str(), xml, out);
 }
 
-fn broadcast_available(core: &mut Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, out: &mut Outputs) {
+fn broadcast_available(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    account: AccountId,
+    frame: &Frame<'_>,
+    out: &mut Outputs,
+) {
     let xml = routed(core, conn, account, frame);
     if xml.len() > core.limits.presence_bytes_max {
         let error = StanzaError::POLICY_VIOLATION.text("The presence is too big.");
@@ -166,7 +181,8 @@ fn broadcast_available(core: &mut Core, conn: ConnId, account: AccountId, frame:
     let state = &mut resource.per.presence;
     let initial = state.available.is_none();
     let takes_messages = state.takes_messages();
-    state.available = Some(Available { priority, xml: xml.as_slice().into() });
+    let since = state.available.as_ref().filter(|was| (was.priority >= 0) == (priority >= 0)).map(|was| was.since);
+    state.available = Some(Available { priority, since: since.unwrap_or(now.utc), xml: xml.as_slice().into() });
 
     let account = core.accounts.get(account);
     send_to_subscribers(core, account, &xml, out);

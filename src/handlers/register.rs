@@ -15,7 +15,8 @@ use crate::auth::Prepared;
 use crate::core::effects::{Half, ListenerKind};
 use crate::core::error::StreamError;
 use crate::core::parked::Waiting;
-use crate::core::stream::{Phase, Stream};
+use crate::core::penalties::subscriber;
+use crate::core::stream::Stream;
 use crate::handlers::StreamPhase;
 use crate::jid::BareJid;
 use crate::xml::{Frame, Tree};
@@ -39,7 +40,7 @@ const REMOVED: StreamError = StreamError::new("not-authorized", "The account was
 const FORM_TYPE: &str = ns::REGISTER;
 const INSTRUCTIONS: &str = "Choose a user name and a password.";
 
-/// Registrations by address in the last hour.
+/// Registrations by address in the last hour; an IPv6 /64 is one.
 #[derive(Default)]
 pub(crate) struct Recent(HashMap<IpAddr, (u32, Duration)>);
 
@@ -180,16 +181,16 @@ impl Recent {
         if self.0.len() >= ADDRESSES_MAX {
             return false;
         }
-        let (count, since) = self.0.entry(peer).or_insert((0, now));
+        let (count, since) = self.0.entry(subscriber(peer)).or_insert((0, now));
         if now.saturating_sub(*since) >= HOUR {
             (*count, *since) = (0, now);
         }
-        *count += 1;
+        *count = count.saturating_add(1);
         *count <= max
     }
 
     fn undo(&mut self, peer: IpAddr) {
-        if let Some((count, _)) = self.0.get_mut(&peer) {
+        if let Some((count, _)) = self.0.get_mut(&subscriber(peer)) {
             *count = count.saturating_sub(1);
         }
     }
@@ -276,12 +277,6 @@ pub(crate) fn on_removed(core: &mut Core, now: Now, user: &BareJid, contacts: &[
     core.end_sessions(now, user, None, REMOVED, out);
     for half in contacts {
         presence::settle_contact(core, half, out);
-    }
-    // A stream that has logged in and not bound yet must not come back to life.
-    for conn in core.streams.conns() {
-        if matches!(core.streams.get(conn), Some(Stream { phase: Phase::Authed(authed), .. }) if authed.user == *user) {
-            core.close_stream(now, conn, Some(REMOVED), out);
-        }
     }
 }
 

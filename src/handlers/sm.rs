@@ -40,6 +40,8 @@ pub(crate) struct Session {
     storing: VecDeque<u32>,
     /// The last answer told less than was received.
     short: bool,
+    /// Who wants to resume as soon as nothing is on its way into the store, and the `h` it has sent.
+    resumer: Option<(ConnId, u32)>,
     /// How long it may be resumed.
     resume: Duration,
     /// When the client was asked what it has handled, if it has not answered.
@@ -105,6 +107,7 @@ fn enable(core: &mut Core, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
         received: 0,
         storing: VecDeque::new(),
         short: false,
+        resumer: None,
         resume,
         asked: None,
     }));
@@ -133,19 +136,34 @@ pub(crate) fn answer(core: &mut Core, conn: ConnId, out: &mut Outputs) {
 }
 
 /// The stanza that is being handled goes into the store: it is not handled before it is durable.
-pub(super) fn on_storing(core: &mut Core, conn: ConnId) {
-    if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) {
-        sm.storing.push_back(sm.received);
-    }
+/// Returns whether anybody counts; only then [`on_stored`] is due.
+pub(super) fn on_storing(core: &mut Core, conn: ConnId) -> bool {
+    let sm = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut());
+    sm.map(|sm| sm.storing.push_back(sm.received)).is_some()
 }
 
 /// The oldest stanza on its way into the store is there, or was refused and that was said.
-pub(crate) fn on_stored(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+pub(crate) fn on_stored(core: &mut Core, now: Now, conn: ConnId, out: &mut Outputs) {
     let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) else { return };
     sm.storing.pop_front();
-    if sm.short {
+    let resumer = if sm.storing.is_empty() { sm.resumer.take() } else { None };
+    if sm.short && !conn.is_ghost() {
         answer(core, conn, out);
     }
+    if let Some((fresh, h)) = resumer.filter(|(fresh, _)| release(core, *fresh, out)) {
+        go_on(core, now, conn, fresh, h, out);
+    }
+}
+
+/// A stream that waited to resume a session is read again. Returns whether it is still there.
+fn release(core: &mut Core, fresh: ConnId, out: &mut Outputs) -> bool {
+    let Some(stream) = core.streams.get_mut(fresh) else { return false };
+    if !matches!(stream.phase, Phase::Authed(_)) {
+        return false;
+    }
+    stream.hold.parked = false;
+    out.conns.push(ConnOrder::Resume(fresh));
+    true
 }
 
 /// Asks those who were sent stanzas in this step what they have handled.
@@ -202,8 +220,10 @@ fn acknowledge(core: &mut Core, now: Now, conn: ConnId, told: ConnId, h: u32, ou
         offline::on_acknowledged(core, conn, out);
         return true;
     }
+    let sent = out.wire.unacked(conn).map_or(0, |unacked| unacked.sent());
     let error = StreamError {
         application: Some(("handled-count-too-high", ns::SM)),
+        numbers: Some([("h", h), ("send-count", sent)]),
         ..StreamError::new("undefined-condition", "More stanzas were acknowledged than were sent.")
     };
     core.close_stream(now, told, Some(error), out);
@@ -229,6 +249,9 @@ pub(crate) fn hibernate(core: &mut Core, now: Now, conn: ConnId, out: &mut Outpu
         stream.deadlines.clear(Due::Acknowledgement);
     }
     core.set_deadline(ghost, Due::Resumption, now.mono + resume);
+    if let Some(user) = core.account_id(ghost).map(|account| core.accounts.get(account).jid.clone()) {
+        offline::on_lost(core, &user, ghost, out);
+    }
     true
 }
 
@@ -267,10 +290,24 @@ fn resume(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut 
             None => return fail(conn, StanzaError::ITEM_NOT_FOUND, out),
         },
     };
-    if !acknowledge(core, now, ghost, conn, h, out) {
-        return;
+    // A number that stayed short now would make the client send again what is on its way into the store.
+    let earlier = match core.streams.get_mut(ghost).and_then(|stream| stream.sm.as_mut()) {
+        Some(sm) if !sm.storing.is_empty() => sm.resumer.replace((conn, h)),
+        _ => return go_on(core, now, ghost, conn, h, out),
+    };
+    if let Some(stream) = core.streams.get_mut(conn) {
+        stream.hold.parked = true;
     }
-    take_over(core, now, ghost, conn, id, out);
+    if let Some((earlier, _)) = earlier.filter(|(earlier, _)| release(core, *earlier, out)) {
+        fail(earlier, StanzaError::ITEM_NOT_FOUND, out);
+    }
+}
+
+/// The session of `ghost` goes on over `conn`.
+fn go_on(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, h: u32, out: &mut Outputs) {
+    if acknowledge(core, now, ghost, conn, h, out) {
+        take_over(core, now, ghost, conn, out);
+    }
 }
 
 /// The session's old connection still looks alive: it is told and closed, the session does not end (section 5).
@@ -287,7 +324,7 @@ fn displace(core: &mut Core, now: Now, old: ConnId, id: &str, out: &mut Outputs)
     core.shared.sm.conns.get(id).copied()
 }
 
-fn take_over(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, id: &str, out: &mut Outputs) {
+fn take_over(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, out: &mut Outputs) {
     let Some(fresh) = core.streams.take(conn) else { return };
     let Some(stream) = core.streams.get_mut(ghost) else { return };
     stream.adopt(*fresh);
@@ -297,7 +334,7 @@ fn take_over(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, id: &str, o
     let h = sm.handled();
     sm.short = h != sm.received;
     out.wire.write(conn, |buf| {
-        Writer::new(buf).open("resumed", ns::SM).attr("previd", id).attr("h", h);
+        Writer::new(buf).open("resumed", ns::SM).attr("previd", &sm.id).attr("h", h);
     });
     move_session(core, ghost, conn, out);
     out.wire.close(ghost);
@@ -327,6 +364,9 @@ pub(crate) struct Leftovers(Vec<(UtcTime, Vec<u8>)>);
 pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, out: &mut Outputs) -> Leftovers {
     if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.take()) {
         core.shared.sm.conns.remove(&sm.id);
+        if let Some((fresh, _)) = sm.resumer.filter(|(fresh, _)| release(core, *fresh, out)) {
+            fail(fresh, StanzaError::ITEM_NOT_FOUND, out);
+        }
     }
     let unacked = out.wire.stop_keeping(conn);
     let entries = unacked.iter().flat_map(|unacked| unacked.iter()).filter(|(entry, _)| !entry.stored);

@@ -58,8 +58,8 @@ pub(super) fn keep(
     line.seq = room.history.last_seq + 1;
     if room.stored && room.config().archived {
         let request = StoreRequest::RoomLine { room: room.jid.clone(), line: line.clone() };
-        sm::on_storing(core, conn);
-        core.ask(request, Waiting::Line { conn }, out);
+        let sender = sm::on_storing(core, conn).then_some(conn);
+        core.ask(request, Waiting::Line { sender }, out);
     }
     room.history.push(line, &core.limits);
 }
