@@ -1,6 +1,6 @@
 //! The server's end of the admin socket: one thread, one client at a time.
 //!
-//! The thread holds nothing but the socket and the function that answers. A client has [`REQUEST_TIME`] for its line and as long to
+//! The thread holds nothing but the socket and the function that answers. A client has `REQUEST_TIME` for its line and as long to
 //! take the reply; whoever is slower, or sends more than [`REQUEST_BYTES_MAX`], is closed.
 
 use std::fs;

@@ -1,10 +1,10 @@
-//! One file per feature, one word per feature in [`handlers!`].
+//! One file per feature, one word per feature in `handlers!`.
 //!
 //! A handler file exports a single constant, `HANDLER`. The router, disco, stream features, `whinchat features` and the table of
 //! specifications in the documentation are all derived from these constants, so a feature is never half registered. The test
 //! script of a feature has its name: `ping.rs`, `tests/scripts/ping.xmpp`.
 //!
-//! Handlers see [`Cx`], never a socket, the store or another handler's state. What two handlers share lives in `core`; they
+//! Handlers see `Cx`, never a socket, the store or another handler's state. What two handlers share lives in `core`; they
 //! call each other only through named functions of the owner (`roster::push_change`).
 
 use crate::core::Core;

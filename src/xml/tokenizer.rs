@@ -5,7 +5,7 @@
 //! looks at none twice, but for a name or a reference that was cut, and those are short by limit.
 //!
 //! What is rare and subtle is not decided here. A prefix other than `xml:lang`'s, a byte of 0x80 or above in a name and a
-//! reserved namespace only set [`Scanner::rare`]; the caller then has the whole element judged by the checker. Encoding, and
+//! reserved namespace only set `Scanner::rare`; the caller then has the whole element judged by the checker. Encoding, and
 //! with it U+FFFE and U+FFFF, are the caller's too: they are cheaper to check on the whole element.
 
 use super::stream::{XmlError, XmlLimits};
