@@ -6,7 +6,7 @@ mod player;
 
 use std::path::{Path, PathBuf};
 
-use player::{Medium, Pace, play};
+use player::{Medium, Pace, play, trouble};
 
 fn scripts() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
@@ -27,9 +27,13 @@ fn check(medium: Medium, pace: Pace) {
     assert!(failures.is_empty(), "{} failed\n\n{}\n", failures.len(), failures.join("\n\n"));
 }
 
+fn seed() -> Option<u64> {
+    std::env::var("WHINCHAT_SEED").ok().map(|seed| seed.parse().expect("WHINCHAT_SEED is a number"))
+}
+
 /// By `WHINCHAT_SEED` alone, or by as many seeds as are asked for.
 fn check_pieces(medium: Medium, seeds: u64) {
-    match std::env::var("WHINCHAT_SEED").ok().map(|seed| seed.parse().expect("WHINCHAT_SEED is a number")) {
+    match seed() {
         Some(seed) => check(medium, Pace::Pieces(seed)),
         None => (1..=seeds).for_each(|seed| check(medium, Pace::Pieces(seed))),
     }
@@ -63,4 +67,16 @@ fn in_pieces_in_memory() {
 #[test]
 fn in_pieces_on_redb() {
     check_pieces(Medium::Redb, 2);
+}
+
+/// Failing commits and lost sockets, wherever chance puts them into a script.
+#[test]
+fn in_trouble() {
+    let seeds = match seed() {
+        Some(seed) => seed..=seed,
+        None => 1..=6,
+    };
+    let failures: Vec<String> =
+        seeds.flat_map(|seed| scripts().into_iter().filter_map(move |path| trouble(&path, seed).err())).collect();
+    assert!(failures.is_empty(), "{} failed\n\n{}\n", failures.len(), failures.join("\n\n"));
 }

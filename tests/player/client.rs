@@ -25,6 +25,9 @@ pub struct Client {
     pub jid: Option<String>,
 }
 
+/// Begins the error that says that the server has sent what is no XMPP.
+pub const MALFORMED: &str = "malformed";
+
 /// Something on the first level of a stream.
 #[derive(Debug)]
 pub enum Item {
@@ -81,14 +84,14 @@ impl Client {
         loop {
             let rest = &received[at..];
             let next = self.framer.next(rest, &LIMITS);
-            match next.map_err(|error| format!("{error:?} in what came: {}", String::from_utf8_lossy(rest)))? {
+            match next.map_err(|error| format!("{MALFORMED}: {error:?} in {}", String::from_utf8_lossy(rest)))? {
                 Next::Incomplete { skip } => {
                     at += skip;
                     break;
                 }
                 Next::Header { used, .. } => {
                     let text = String::from_utf8_lossy(&rest[..used]).into_owned();
-                    let node = Node::parse(&text, Source::Header)?;
+                    let node = Node::parse(&text, Source::Header).map_err(|error| format!("{MALFORMED}: {error}"))?;
                     self.inbox.push_back(Item::Xml(node, text));
                     at += used;
                 }
@@ -98,7 +101,7 @@ impl Client {
                 }
                 Next::Stanza { used, frame } => {
                     let text = frame.xml.to_owned();
-                    let node = Node::parse(&text, Source::Stream)?;
+                    let node = Node::parse(&text, Source::Stream).map_err(|error| format!("{MALFORMED}: {error}"))?;
                     at += used;
                     self.note(&node);
                     self.inbox.push_back(Item::Xml(node, text));
@@ -146,7 +149,7 @@ impl Client {
                 client.send(machine, &auth("PLAIN", &message));
                 client.expect(machine, "success", SASL)?;
             }
-            _ => client.scram(machine, &login.mechanism, user, password)?,
+            _ => client.scram(machine, &features, &login.mechanism, user, password)?,
         }
         client.open_stream(machine, domain)?;
         if login.bind {
@@ -177,7 +180,14 @@ impl Client {
     }
 
     /// RFC 5802 from the client's side, with channel binding where the mechanism's name ends in `-PLUS`.
-    fn scram(&mut self, machine: &mut Machine, mechanism: &str, user: &str, password: &str) -> Result<(), String> {
+    fn scram(
+        &mut self,
+        machine: &mut Machine,
+        features: &Node,
+        mechanism: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<(), String> {
         let hash = if mechanism.contains("SHA-256") { Hash::Sha256 } else { Hash::Sha1 };
         let (gs2, binding): (&str, &[u8]) = match (mechanism.ends_with("-PLUS"), hash) {
             (false, _) => ("n,,", b""),
@@ -191,6 +201,10 @@ impl Client {
             let found = challenge.split(',').find_map(|field| field.strip_prefix(name));
             found.ok_or(format!("no {name} in {challenge}"))
         };
+        let offered = STANDARD.encode(hash.digest(offered(features).as_bytes()));
+        if field("h=")? != offered {
+            return Err(format!("the offer was changed on its way (XEP-0474): {challenge}"));
+        }
         let salt = STANDARD.decode(field("s=")?).map_err(|error| error.to_string())?;
         let rounds: u32 = field("i=")?.parse().map_err(|_| "i= is no number")?;
         let salted = hash.salted(password, &salt, rounds);
@@ -218,6 +232,20 @@ impl Client {
             Some(item) => Err(format!("expected <{name}>, came {}", item.text())),
             None => Err(format!("expected <{name}>, nothing came")),
         }
+    }
+}
+
+/// What XEP-0474 section 6.1 hashes: the mechanisms and the types of channel binding, sorted.
+fn offered(features: &Node) -> String {
+    let names = |list: &str, name: fn(&Node) -> String| -> String {
+        let mut names: Vec<String> = features.child(list).into_iter().flat_map(Node::elements).map(name).collect();
+        names.sort();
+        names.join("\u{1e}")
+    };
+    let mechanisms = names("mechanisms", Node::text);
+    match names("sasl-channel-binding", |binding| binding.attr("type").unwrap_or_default().to_owned()) {
+        bindings if bindings.is_empty() => mechanisms,
+        bindings => format!("{mechanisms}\u{1f}{bindings}"),
     }
 }
 

@@ -123,6 +123,11 @@ impl Machine {
         self.now.utc
     }
 
+    /// Something below `bound`, by the seed.
+    pub fn chance(&mut self, bound: u64) -> u64 {
+        self.random.below(bound)
+    }
+
     /// The next batch fails.
     pub fn fail_store(&mut self, error: StoreError) {
         self.store.fail_nth(1, error);

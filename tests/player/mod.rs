@@ -26,6 +26,21 @@ use xml::{Node, Source, Variables};
 /// # Errors
 /// File and line, what was expected there and what came, and how it was played.
 pub fn play(path: &Path, medium: Medium, pace: Pace) -> Result<(), String> {
+    report(path, medium, pace, Player::play)
+}
+
+/// Plays one script, in pieces, while commits fail and sockets are lost by the same seed. What comes then need not be what the
+/// script says, but it is XMPP, nothing panics, and the core's own checks hold.
+///
+/// # Errors
+/// As [`play`].
+pub fn trouble(path: &Path, seed: u64) -> Result<(), String> {
+    report(path, Medium::Memory, Pace::Pieces(seed), Player::play_in_trouble)
+}
+
+type Play = fn(Player, &Script, &Cell<usize>) -> Result<(), String>;
+
+fn report(path: &Path, medium: Medium, pace: Pace, play: Play) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let line = Cell::new(0);
     let played = catch_unwind(AssertUnwindSafe(|| {
@@ -33,7 +48,7 @@ pub fn play(path: &Path, medium: Medium, pace: Pace) -> Result<(), String> {
             line.set(number);
             error
         })?;
-        Player::new(&script, medium, pace, &line)?.play(&script, &line)
+        play(Player::new(&script, medium, pace, &line)?, &script, &line)
     }));
     let error = match played {
         Ok(Ok(())) => return Ok(()),
@@ -77,6 +92,24 @@ impl Player {
             self.step(step)?;
         }
         self.all_was_expected()
+    }
+
+    fn play_in_trouble(mut self, script: &Script, line: &Cell<usize>) -> Result<(), String> {
+        for (number, step) in &script.steps {
+            line.set(*number);
+            let chance = self.machine().chance(32);
+            let unlucky = self.clients.values().nth(chance as usize).map(|client| client.conn);
+            match (chance, unlucky) {
+                (30 | 31, _) => self.machine().fail_store(StoreError::Failed),
+                (_, Some(conn)) if chance < 2 => self.machine().hang_up(conn),
+                _ => {}
+            }
+            match self.step(step) {
+                Err(error) if error.starts_with(client::MALFORMED) => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     fn step(&mut self, step: &Step) -> Result<(), String> {
