@@ -142,7 +142,8 @@ impl Builder {
         self
     }
 
-    /// Is called on the loop's thread with every message that was delivered or kept; it must be quick.
+    /// Is called on the loop's thread with every message that was delivered or handed to the store for who is offline, those of
+    /// [`Handle::send_message`] too; it must be quick.
     #[must_use]
     pub fn on_delivered(mut self, on_delivered: OnDelivered) -> Builder {
         self.on_delivered = Some(on_delivered);

@@ -229,7 +229,7 @@ pub enum Answer {
 /// A message stanza that was handed to a session or kept for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivered {
-    /// Full JID of the sender, or our domain.
+    /// Full JID of the sender; for a message of the embedding program, what it gave.
     pub from: String,
     /// As addressed.
     pub to: String,

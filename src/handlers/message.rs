@@ -212,9 +212,14 @@ pub(crate) fn deliver_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>,
         Way::Resources => {
             for receiver in receivers {
                 out.wire.stanza(receiver, |buf| buf.extend_from_slice(stanza));
+                core.counters.delivered += 1;
             }
+            observe_own(core, &from, to, stanza, out);
         }
-        Way::Offline => offline::keep_own(core, now, from, to, stanza, out),
+        Way::Offline => {
+            observe_own(core, &from, to, stanza, out);
+            offline::keep_own(core, now, from, to, stanza, out);
+        }
         Way::Error(_) | Way::Silence => {}
     }
 }
@@ -223,6 +228,13 @@ pub(crate) fn deliver_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>,
 fn had_receiver(core: &Core, to: &JidRef<'_>, at: UtcTime) -> bool {
     let resources = core.accounts.find(to.bare()).map(|account| account.resources.as_slice()).unwrap_or_default();
     resources.iter().any(|resource| resource.per.presence.takes_messages_since().is_some_and(|since| since < at))
+}
+
+fn observe_own(core: &Core, from: &Jid, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
+    if core.observed {
+        let (from, to) = (from.as_str().to_owned(), to.as_str().to_owned());
+        out.delivered.push(Delivered { from, to, stanza: stanza.to_vec() });
+    }
 }
 
 /// A message that a resource got and never acknowledged, as it was routed: to the other resources, into the store, or back.
