@@ -455,6 +455,15 @@ impl StoreRequest {
         )
     }
 
+    /// Bytes of what it brings to be stored.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            StoreRequest::OfflinePut { stanza, .. } | StoreRequest::Subscription { stanza, .. } => stanza.len(),
+            StoreRequest::DocumentPut { content, .. } => content.len(),
+            _ => 0,
+        }
+    }
+
     /// Whether it may change something.
     pub fn may_write(&self) -> bool {
         match self {

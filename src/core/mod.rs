@@ -145,6 +145,8 @@ pub struct Core {
     fake_keys: FakeKeys,
     /// Receivers that are full, and who waits for them.
     blocked: Vec<(ConnId, ConnId)>,
+    /// When the running step began, on the clock of [`Now::mono`].
+    turn: Duration,
 }
 
 impl Core {
@@ -176,6 +178,7 @@ impl Core {
             scram,
             fake_keys: FakeKeys::new(seeds.installation, &config.password_scheme),
             blocked: Vec::new(),
+            turn: Duration::ZERO,
         }
     }
 
@@ -183,6 +186,7 @@ impl Core {
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) -> Step {
         debug_assert!(out.store.is_empty() && out.conns.is_empty(), "outputs of the last step were not drained");
         self.started.get_or_insert(now.utc);
+        self.turn = now.mono;
         out.wire.limit(self.limits.output_max);
         out.wire.clock(now.utc);
         let mut consumed = 0;
@@ -248,7 +252,11 @@ impl Core {
         // A stream with its session, its TLS state and its part of the tables; measured, see PERFORMANCE.md.
         const STREAM_BYTES: usize = 6 * 1024;
         const REQUEST_BYTES: usize = 1024;
-        out.wire.held() + self.shared.muc.held() + self.streams.len() * STREAM_BYTES + self.parked.len() * REQUEST_BYTES
+        out.wire.held()
+            + self.shared.muc.held()
+            + self.parked.bytes()
+            + self.streams.len() * STREAM_BYTES
+            + self.parked.len() * REQUEST_BYTES
     }
 
     #[cfg(debug_assertions)]

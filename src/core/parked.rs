@@ -94,15 +94,23 @@ pub struct Parked {
     waiting: HashMap<Ticket, Entry>,
     last: u64,
     hashes: usize,
+    bytes: usize,
 }
 
 struct Entry {
     waiting: Waiting,
     /// The helper thread derives keys for it.
     hash: bool,
+    /// What the request brings to be stored.
+    bytes: usize,
 }
 
 impl Parked {
+    /// Bytes of stanzas and documents on their way into the store.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Requests outstanding.
     pub fn len(&self) -> usize {
         self.waiting.len()
@@ -140,6 +148,7 @@ impl Parked {
     pub fn take(&mut self, ticket: Ticket) -> Option<Waiting> {
         let entry = self.waiting.remove(&ticket)?;
         self.hashes -= usize::from(entry.hash);
+        self.bytes -= entry.bytes;
         Some(entry.waiting)
     }
 }
@@ -159,15 +168,18 @@ impl Core {
         use StoreRequest::{AccountCreate, PasswordSet, Verify};
         let hash = matches!(request, Verify { .. } | AccountCreate { .. } | PasswordSet { .. });
         self.parked.hashes += usize::from(hash);
+        let bytes = request.payload_bytes();
+        self.parked.bytes += bytes;
         self.parked.last += 1;
         let ticket = Ticket(self.parked.last);
-        self.parked.waiting.insert(ticket, Entry { waiting, hash });
+        self.parked.waiting.insert(ticket, Entry { waiting, hash, bytes });
         out.store.push((ticket, request));
     }
 
     /// Whether the queue to the store has room for a request that somebody else than a parked session makes.
     pub(crate) fn store_has_room(&self) -> bool {
-        self.parked.len() < self.limits.store_queue_max
+        // While a disk hangs the queue must not take the memory of all.
+        self.parked.len() < self.limits.store_queue_max && self.parked.bytes < self.limits.memory_max / 4
     }
 
     /// Whether one more password hash may be asked for.

@@ -9,6 +9,7 @@ use sha1::{Digest, Sha1};
 
 use super::prelude::*;
 use crate::core::stream::Stream;
+use crate::handlers::blocking::on_speaking_terms;
 use crate::handlers::{HANDLERS, StreamPhase, muc, presence};
 
 pub(super) const HANDLER: Handler = Handler {
@@ -188,7 +189,9 @@ fn peer_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 }
 
 fn peer_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    if iq.payload.attr("node").is_some() || !sees(cx, iq) {
+    let peer = cx.core.accounts.find(iq.addressee.as_str());
+    let hidden = peer.is_some_and(|peer| !on_speaking_terms(cx.account(), peer));
+    if iq.payload.attr("node").is_some() || hidden || !sees(cx, iq) {
         // Section 8: the same as for an account without items.
         cx.out.reply(cx.conn, iq, |w| {
             w.empty("query", ns::DISCO_ITEMS);
