@@ -84,6 +84,7 @@ fn measure(c: &mut Criterion, name: &str, store: &mut impl Store) {
             user,
             from: Jid::from_prepared("romeo@montague.test/orchard"),
             stanza: STANZA.into(),
+            archived: None,
         }),
     ];
     let mut round = 0;

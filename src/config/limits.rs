@@ -67,6 +67,14 @@ pub struct Limits {
     pub offline_messages_max: usize,
     /// Offline messages kept for one account, in bytes.
     pub offline_bytes_max: usize,
+    /// How long a message stays in an account's archive.
+    pub archive_time: Duration,
+    /// An account's archive, in bytes.
+    pub archive_bytes_max: usize,
+    /// Messages on one page of an archive.
+    pub archive_page_max: usize,
+    /// Addresses in an account's preferences of what is archived.
+    pub archive_prefs_max: usize,
     /// A vCard, in bytes.
     pub vcard_bytes_max: usize,
     /// One private XML element, in bytes.
@@ -137,6 +145,10 @@ impl Default for Limits {
             presence_bytes_max: 8192,
             offline_messages_max: 1000,
             offline_bytes_max: 4 * 1024 * 1024,
+            archive_time: Duration::from_secs(365 * 24 * 3600),
+            archive_bytes_max: 100 * 1024 * 1024,
+            archive_page_max: 100,
+            archive_prefs_max: 200,
             vcard_bytes_max: 128 * 1024,
             private_bytes_max: 128 * 1024,
             private_total_bytes_max: 512 * 1024,
@@ -234,6 +246,10 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("presence_bytes_max", 512, M, |l| Slot::Bytes(&mut l.presence_bytes_max)),
     key("offline_messages_max", 0, 1_000_000, |l| Slot::Count(&mut l.offline_messages_max)),
     key("offline_bytes_max", 0, G, |l| Slot::Bytes(&mut l.offline_bytes_max)),
+    key("archive_time", 24 * HOUR, 36_500 * 24 * HOUR, |l| Slot::Time(&mut l.archive_time)),
+    key("archive_bytes_max", 64 * K, 1024 * G, |l| Slot::Bytes(&mut l.archive_bytes_max)),
+    key("archive_page_max", 10, 1000, |l| Slot::Count(&mut l.archive_page_max)),
+    key("archive_prefs_max", 1, 10_000, |l| Slot::Count(&mut l.archive_prefs_max)),
     key("vcard_bytes_max", K, 16 * M, |l| Slot::Bytes(&mut l.vcard_bytes_max)),
     key("private_bytes_max", K, 16 * M, |l| Slot::Bytes(&mut l.private_bytes_max)),
     key("private_total_bytes_max", K, G, |l| Slot::Bytes(&mut l.private_total_bytes_max)),

@@ -56,7 +56,7 @@ pub enum RoomMakers {
 }
 
 /// One served domain.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct DomainConfig {
     /// Prepared name.
     pub name: String,
@@ -68,8 +68,24 @@ pub struct DomainConfig {
     pub rooms: RoomMakers,
     /// What stands before the domain's name in the name of the service that has its rooms; empty for `conference`.
     pub rooms_name: String,
+    /// Whether the messages of its accounts are archived (XEP-0313).
+    pub archive: bool,
     /// Contact addresses (XEP-0157) as URIs: field name without `-addresses` (`abuse`, `admin`, `support`, …) and URI.
     pub contacts: Vec<(String, String)>,
+}
+
+impl Default for DomainConfig {
+    fn default() -> DomainConfig {
+        DomainConfig {
+            name: String::new(),
+            certificate: None,
+            registration_open: false,
+            rooms: RoomMakers::default(),
+            rooms_name: String::new(),
+            archive: true,
+            contacts: Vec::new(),
+        }
+    }
 }
 
 impl DomainConfig {

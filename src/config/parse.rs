@@ -267,9 +267,10 @@ impl<'t> Reader<'t> {
         let makers = [("users", RoomMakers::Users), ("nobody", RoomMakers::Nobody)];
         let rooms = self.choice(&mut section, "rooms", &makers).unwrap_or_default();
         let rooms_name = self.rooms_name(&mut section);
+        let archive = self.switch(&mut section, "archive").unwrap_or(true);
         let contacts = self.contacts(&mut section);
         self.end(section);
-        DomainConfig { name, certificate, registration_open, rooms, rooms_name, contacts }
+        DomainConfig { name, certificate, registration_open, rooms, rooms_name, archive, contacts }
     }
 
     /// One label of a domain name.
@@ -349,19 +350,26 @@ impl<'t> Reader<'t> {
         limits
     }
 
+    /// `true` or `false`.
+    fn switch(&mut self, section: &mut Section<'t>, key: &'static str) -> Option<bool> {
+        let value = self.take(section, key)?;
+        self.switch_of(&value)
+    }
+
+    fn switch_of(&mut self, value: &Value<'t>) -> Option<bool> {
+        if let DeValue::Boolean(on) = value.value {
+            return Some(on);
+        }
+        let found = format!("expected true or false, found {}", kind(&value.value));
+        self.refuse(value, found, "write true or false");
+        None
+    }
+
     /// A limit's value within its range, in the units of its slot.
     fn limit(&mut self, key: &LimitKey, slot: &Slot<'_>, value: &Value<'t>) -> Option<u64> {
         let (number, show): (_, fn(u64) -> String) = match slot {
             Slot::Switch(_) => {
-                let DeValue::Boolean(on) = value.value else {
-                    self.refuse(
-                        value,
-                        format!("expected true or false, found {}", kind(&value.value)),
-                        "write true or false",
-                    );
-                    return None;
-                };
-                return Some(u64::from(on));
+                return self.switch_of(value).map(u64::from);
             }
             Slot::Count(_) | Slot::CountTwice(..) | Slot::Tries(_) => (integer(&value.value), |n| n.to_string()),
             Slot::Bytes(_) | Slot::BytesTwice(..) => (size(&value.value), show_size),
@@ -608,8 +616,11 @@ fn show_size(bytes: u64) -> String {
 }
 
 fn show_duration(seconds: u64) -> String {
+    const DAY: u64 = 86_400;
     let units = [(3600, 'h'), (60, 'm')];
     match units.iter().find(|&&(unit, _)| seconds > 0 && seconds.is_multiple_of(unit)) {
+        // A day is a number of hours that everybody knows.
+        Some(_) if seconds > DAY && seconds.is_multiple_of(DAY) => format!("\"{}d\"", seconds / DAY),
         Some((unit, name)) => format!("\"{}{name}\"", seconds / unit),
         None => format!("\"{seconds}s\""),
     }

@@ -17,40 +17,15 @@ pub struct Now {
 pub struct UtcTime(pub u64);
 
 impl UtcTime {
-    /// Reads a stamp as XEP-0082 section 3.2 has it, with any offset. `None` if it is none, or lies before 1970.
+    /// The millisecond in which a date and time of XEP-0082 lies, with any offset from UTC; times before 1970 count as its
+    /// beginning. `None` for anything else.
     pub fn parse(text: &str) -> Option<UtcTime> {
-        let number = |from: usize, to: usize| -> Option<i64> {
-            let digits = text.get(from..to)?;
-            digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
-        };
-        let marks = [(4, "-"), (7, "-"), (10, "T"), (13, ":"), (16, ":")];
-        if marks.iter().any(|(at, mark)| text.get(*at..at + 1) != Some(mark)) {
-            return None;
-        }
-        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 24 || minute > 59 || second > 60 {
-            return None;
-        }
-        let mut rest = text.get(19..)?;
-        let mut millis = 0;
-        if let Some(fraction) = rest.strip_prefix('.') {
-            let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
-            let shown: String = fraction.get(..digits.min(3))?.to_owned();
-            millis = format!("{shown:0<3}").parse().ok()?;
-            rest = fraction.get(digits..)?;
-        }
-        let offset = match rest.as_bytes() {
-            b"Z" | b"z" => 0,
-            [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] => {
-                let digit = |byte: &u8| byte.is_ascii_digit().then(|| i64::from(byte - b'0'));
-                let minutes = (digit(h1)? * 10 + digit(h2)?) * 60 + digit(m1)? * 10 + digit(m2)?;
-                if *sign == b'+' { minutes } else { -minutes }
-            }
-            _ => return None,
-        };
-        let seconds = days_to(year, month, day) * 86_400 + hour * 3600 + (minute - offset) * 60 + second;
-        u64::try_from(seconds * 1000 + millis).ok().map(UtcTime)
+        parse(text).map(|(millis, _)| UtcTime(millis))
+    }
+
+    /// The first millisecond that does not begin before a date and time of XEP-0082.
+    pub fn parse_up(text: &str) -> Option<UtcTime> {
+        parse(text).map(|(millis, rest)| UtcTime(millis + u64::from(rest)))
     }
 
     /// Whole seconds from `earlier` to this, 0 if the clock was set back between.
@@ -72,13 +47,71 @@ impl fmt::Display for UtcTime {
     }
 }
 
-/// A date to days since 1970-01-01; the other way round than [`civil`].
-fn days_to(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+/// `CCYY-MM-DDThh:mm:ss[.sss]TZD` (XEP-0082 section 3.2): milliseconds since 1970, and whether there is something behind them.
+fn parse(text: &str) -> Option<(u64, bool)> {
+    let number = |range: std::ops::Range<usize>| {
+        let digits = text.get(range)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse::<u64>().ok())?
+    };
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if marks.iter().any(|(at, mark)| text.as_bytes().get(*at) != Some(mark)) {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    let last_day = match month {
+        2 => 28 + u64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    // A second may be 60 (a leap second); it counts as the first of the next minute.
+    if !(1..=last_day).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let rest = text.get(19..)?;
+    let (fraction, zone) = match rest.strip_prefix('.') {
+        Some(rest) => rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())),
+        None => ("0", rest),
+    };
+    if fraction.is_empty() {
+        return None;
+    }
+    let digit = |at: usize| fraction.as_bytes().get(at).map_or(0, |digit| u64::from(digit - b'0'));
+    let millis = digit(0) * 100 + digit(1) * 10 + digit(2);
+    let more = fraction.bytes().skip(3).any(|digit| digit != b'0');
+    let days = days_from_civil(year, month, day);
+    let local = (days * 86_400 + (hour * 3600 + minute * 60 + second) as i64) * 1000 + millis as i64;
+    let utc = local - offset_minutes(zone)? * 60_000;
+    Some((u64::try_from(utc).unwrap_or(0), more && utc >= 0))
+}
+
+/// `Z`, `+hh:mm` or `-hh:mm`.
+fn offset_minutes(zone: &str) -> Option<i64> {
+    let (sign, rest) = match (zone, zone.split_at_checked(1)?) {
+        ("Z", _) => return Some(0),
+        (_, ("+", rest)) => (1, rest),
+        (_, ("-", rest)) => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = rest.split_once(':')?;
+    let digits = |text: &str| {
+        let two = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+        two.then(|| text.parse::<i64>().ok())?
+    };
+    let (hours, minutes) = (digits(hours)?, digits(minutes)?);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
+}
+
+/// The reverse of [`civil`], below zero before 1970.
+fn days_from_civil(year: u64, month: u64, day: u64) -> i64 {
+    let year = year + 400 - u64::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let march_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era) as i64 - 146_097 - 719_468
 }
 
 /// Days since 1970-01-01 to a date of the Gregorian calendar. Counts from 1 March of year 0, so that the leap day is the last
@@ -111,29 +144,43 @@ mod tests {
     }
 
     #[test]
-    fn stamps_are_read() {
-        let check =
-            |text: &str, expected: Option<u64>| assert_eq!(UtcTime::parse(text), expected.map(UtcTime), "{text}");
-        check("1970-01-01T00:00:00Z", Some(0));
-        check("2000-02-29T00:00:00Z", Some(951_782_400_000));
-        check("2024-02-29T23:59:59.999Z", Some(1_709_251_199_999));
-        check("2024-02-29T23:59:59.99912Z", Some(1_709_251_199_999));
-        check("2024-02-29T23:59:59.9Z", Some(1_709_251_199_900));
-        check("2026-11-22T20:30:50+01:00", Some(1_795_375_850_000));
-        check("2026-11-22T14:00:50-05:30", Some(1_795_375_850_000));
-        check("1969-12-31T23:59:59Z", None);
+    fn dates_are_read() {
+        let check = |text: &str, down: Option<u64>, up: Option<u64>| {
+            assert_eq!(UtcTime::parse(text).map(|at| at.0), down, "{text}");
+            assert_eq!(UtcTime::parse_up(text).map(|at| at.0), up, "{text}");
+        };
+        for millis in [0, 951_782_400_000, 1_709_251_199_999, 1_795_375_850_000, 4_107_542_400_000, 68_169_600_000] {
+            check(&UtcTime(millis).to_string(), Some(millis), Some(millis));
+        }
+        check("2026-11-22T19:30:50.1239Z", Some(1_795_375_850_123), Some(1_795_375_850_124));
+        check("2026-11-22T19:30:50.12300Z", Some(1_795_375_850_123), Some(1_795_375_850_123));
+        check("2026-11-22T21:00:50+01:30", Some(1_795_375_850_000), Some(1_795_375_850_000));
+        check("2026-11-22T14:30:50.0-05:00", Some(1_795_375_850_000), Some(1_795_375_850_000));
+        check("2016-12-31T23:59:60Z", Some(1_483_228_800_000), Some(1_483_228_800_000));
+        check("1969-12-31T23:59:59.9999Z", Some(0), Some(0));
+        check("1970-01-01T00:30:00+01:00", Some(0), Some(0));
+        check("0000-01-01T00:00:00Z", Some(0), Some(0));
         for text in [
             "",
             "2026-11-22",
             "2026-11-22T19:30:50",
+            "2026-11-22T19:30:50.Z",
+            "2026-11-22T19:30:50z",
+            "2026-11-22T19:30:50+1:00",
+            "2026-11-22T19:30:50+24:00",
+            "2026-11-22T19:30:50ZZ",
+            "2026-11-22 19:30:50Z",
             "2026-13-22T19:30:50Z",
+            "2026-02-29T19:30:50Z",
+            "2026-11-00T19:30:50Z",
+            "2026-11-22T24:30:50Z",
+            "2026-11-22T19:60:50Z",
+            "2026-11-22T19:30:61Z",
             "+026-11-22T19:30:50Z",
-            "2026-11-22T19:30:50+1",
+            "2026-11-22T19:30:5é",
+            "20261122T19:30:50",
         ] {
-            check(text, None);
-        }
-        for millis in (0..4_200_000_000_000).step_by(86_399_999_777) {
-            check(&UtcTime(millis).to_string(), Some(millis));
+            check(text, None, None);
         }
     }
 }

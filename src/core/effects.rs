@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 use crate::auth::{Bindings, Credentials};
+use crate::core::archive::{ArchiveFilter, ArchiveId, ArchivePage, ArchivePaging, ArchivePrefs, Keep};
 use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
 use crate::core::rooms::{Line, RoomItem, RoomRecord, RoomState, Tombstone};
@@ -350,6 +351,8 @@ pub enum StoreRequest {
         from: Jid,
         /// Routed form with its delay stamp.
         stanza: Vec<u8>,
+        /// By which name the account's archive may have it already; then it is not stored a second time.
+        archived: Option<ArchiveId>,
     },
     /// Deletes the messages up to `delete_to`, then reads the next ones. Reply: [`Stored::Offline`].
     OfflinePage {
@@ -361,6 +364,47 @@ pub enum StoreRequest {
         after: u64,
         /// At most about this many bytes, but at least one message if there is any; 0 for none (only deletes).
         bytes_max: usize,
+    },
+    /// Keeps a message in the archives of its sender and its receiver, and for later delivery, all as one copy. An archive
+    /// whose account is gone does not take it. Each archive forgets what is too old or too much as it grows. Reply:
+    /// [`Stored::Done`]; [`StoreError::NoAccount`] or [`StoreError::Full`] if it is to be delivered later and cannot.
+    ArchivePut {
+        /// Above every id there is.
+        id: ArchiveId,
+        /// From whom.
+        from: Jid,
+        /// To whom.
+        to: Jid,
+        /// Whether the sender's archive takes it.
+        sender: Keep,
+        /// Whether the receiver's archive takes it. No for a message to oneself, which is the sender's.
+        receiver: Keep,
+        /// Whether the receiver's account has yet to get it.
+        offline: bool,
+        /// Routed form without delay stamp and without ids of archives of ours.
+        stanza: Vec<u8>,
+    },
+    /// Reads from an account's archive. Reply: [`Stored::ArchivePage`], or [`StoreError::NotFound`] if an id that is named is
+    /// not in the archive.
+    ArchivePage {
+        /// Whose.
+        user: BareJid,
+        /// Which messages.
+        filter: ArchiveFilter,
+        /// Which part of those.
+        paging: ArchivePaging,
+    },
+    /// The first and the last message of an account's archive. Reply: [`Stored::ArchiveBounds`].
+    ArchiveBounds {
+        /// Whose.
+        user: BareJid,
+    },
+    /// What an account wants archived from now on. Reply: [`Stored::Done`] or [`StoreError::NoAccount`].
+    ArchivePrefsPut {
+        /// Whose.
+        user: BareJid,
+        /// What.
+        prefs: ArchivePrefs,
     },
     /// Reads a document of the account. Reply: [`Stored::Document`].
     DocumentGet {
@@ -455,15 +499,6 @@ impl StoreRequest {
         )
     }
 
-    /// Bytes of what it brings to be stored.
-    pub fn payload_bytes(&self) -> usize {
-        match self {
-            StoreRequest::OfflinePut { stanza, .. } | StoreRequest::Subscription { stanza, .. } => stanza.len(),
-            StoreRequest::DocumentPut { content, .. } => content.len(),
-            _ => 0,
-        }
-    }
-
     /// Whether it may change something.
     pub fn may_write(&self) -> bool {
         match self {
@@ -474,6 +509,8 @@ impl StoreRequest {
             | StoreRequest::DocumentGet { .. }
             | StoreRequest::RoomLoad { .. }
             | StoreRequest::RoomList { .. }
+            | StoreRequest::ArchivePage { .. }
+            | StoreRequest::ArchiveBounds { .. }
             | StoreRequest::Relation { .. } => false,
             StoreRequest::OfflinePage { delete_to, .. } => *delete_to > 0,
             StoreRequest::AccountCreate { .. }
@@ -483,12 +520,22 @@ impl StoreRequest {
             | StoreRequest::RosterRemove { .. }
             | StoreRequest::Subscription { .. }
             | StoreRequest::OfflinePut { .. }
+            | StoreRequest::ArchivePut { .. }
+            | StoreRequest::ArchivePrefsPut { .. }
             | StoreRequest::DocumentPut { .. }
             | StoreRequest::RoomSave { .. }
             | StoreRequest::RoomLine { .. }
             | StoreRequest::RoomDestroy { .. }
             | StoreRequest::RoomCard { .. }
             | StoreRequest::LastSeen { .. } => true,
+        }
+    }
+
+    /// Bytes of the stanza that it holds, if it is one of those that may be outstanding in numbers.
+    pub fn stanza_bytes(&self) -> usize {
+        match self {
+            StoreRequest::OfflinePut { stanza, .. } | StoreRequest::ArchivePut { stanza, .. } => stanza.len(),
+            _ => 0,
         }
     }
 }
@@ -539,8 +586,12 @@ pub enum Stored {
         /// One for each contact that has changed.
         contacts: Vec<Half>,
     },
-    /// Stored messages with their sequence numbers, oldest first.
-    Offline(Vec<(u64, Vec<u8>)>),
+    /// Stored messages, oldest first.
+    Offline(Vec<OfflineMessage>),
+    /// A page of an archive.
+    ArchivePage(Box<ArchivePage>),
+    /// The first and the last message of an archive; `None` if it is empty.
+    ArchiveBounds(Option<(ArchiveId, ArchiveId)>),
     /// A document, if there is one.
     Document(Option<Vec<u8>>),
     /// A group chat room.
@@ -556,6 +607,19 @@ pub enum Stored {
         /// When the last resource left, and with which status.
         last_seen: Option<(UtcTime, String)>,
     },
+}
+
+/// A message that waits for its account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfflineMessage {
+    /// Sequence number.
+    pub number: u64,
+    /// When it was received, if it does not say so itself.
+    pub at: Option<UtcTime>,
+    /// Its name in the account's archive.
+    pub archived: Option<ArchiveId>,
+    /// Routed form.
+    pub stanza: Vec<u8>,
 }
 
 /// Why the store did not do it. Nothing has changed then.
@@ -607,6 +671,10 @@ pub struct AccountRecord {
     pub offline: bool,
     /// Who is blocked.
     pub blocked: Blocklist,
+    /// What it wants archived.
+    pub archive: ArchivePrefs,
+    /// The last message that any archive has; ids go on from there.
+    pub last_archived: ArchiveId,
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@
 //! store. So a session that waits ("parked") is not fed: its bytes stay unconsumed until the reply, and then
 //! [`ConnOrder::Resume`] asks the caller to offer them again. No per-session queue exists.
 
+pub mod archive;
 pub mod blocklist;
 pub mod clock;
 mod commands;
@@ -106,6 +107,8 @@ pub(crate) struct Host {
     /// Whether its users may make rooms.
     pub(crate) rooms_open: bool,
     pub(crate) registration_open: bool,
+    /// Whether its accounts have archives.
+    pub(crate) archive: bool,
     pub(crate) contacts: Vec<(String, String)>,
     /// Value of `ver` in entity capabilities (XEP-0115).
     pub(crate) caps: String,
@@ -145,8 +148,6 @@ pub struct Core {
     fake_keys: FakeKeys,
     /// Receivers that are full, and who waits for them.
     blocked: Vec<(ConnId, ConnId)>,
-    /// When the running step began, on the clock of [`Now::mono`].
-    turn: Duration,
 }
 
 impl Core {
@@ -158,8 +159,9 @@ impl Core {
             rooms: domain.rooms_domain(),
             rooms_open: domain.rooms == crate::config::RoomMakers::Users,
             registration_open: domain.registration_open,
+            archive: domain.archive,
             contacts: domain.contacts.clone(),
-            caps: handlers::disco::caps_ver(&domain.contacts, domain.registration_open),
+            caps: handlers::disco::caps_ver(&domain.contacts, domain.registration_open, domain.archive),
         };
         Core {
             limits: config.limits.clone(),
@@ -178,7 +180,6 @@ impl Core {
             scram,
             fake_keys: FakeKeys::new(seeds.installation, &config.password_scheme),
             blocked: Vec::new(),
-            turn: Duration::ZERO,
         }
     }
 
@@ -186,7 +187,6 @@ impl Core {
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) -> Step {
         debug_assert!(out.store.is_empty() && out.conns.is_empty(), "outputs of the last step were not drained");
         self.started.get_or_insert(now.utc);
-        self.turn = now.mono;
         out.wire.limit(self.limits.output_max);
         out.wire.clock(now.utc);
         let mut consumed = 0;
@@ -252,11 +252,8 @@ impl Core {
         // A stream with its session, its TLS state and its part of the tables; measured, see PERFORMANCE.md.
         const STREAM_BYTES: usize = 6 * 1024;
         const REQUEST_BYTES: usize = 1024;
-        out.wire.held()
-            + self.shared.muc.held()
-            + self.parked.bytes()
-            + self.streams.len() * STREAM_BYTES
-            + self.parked.len() * REQUEST_BYTES
+        let requests = self.parked.len() * REQUEST_BYTES + self.parked.bytes();
+        out.wire.held() + self.shared.muc.held() + self.streams.len() * STREAM_BYTES + requests
     }
 
     #[cfg(debug_assertions)]

@@ -60,6 +60,13 @@ pub enum Waiting {
         /// `id` and `to` as written, `type` as bounced.
         head: Box<BounceHead>,
     },
+    /// A message on its way into the archives only; nobody is parked.
+    Archive {
+        /// Who is told of a failure.
+        sender: ConnId,
+        /// With which stanza's head.
+        head: Box<BounceHead>,
+    },
     /// The next offline messages of an account that is being served.
     Page(BareJid),
     /// An operator's or embedder's command.
@@ -94,26 +101,29 @@ pub struct Parked {
     waiting: HashMap<Ticket, Entry>,
     last: u64,
     hashes: usize,
+    /// Bytes of the stanzas that are on their way into the store.
     bytes: usize,
+    /// Sessions that are not read until the store has caught up.
+    held: Vec<ConnId>,
 }
 
 struct Entry {
     waiting: Waiting,
     /// The helper thread derives keys for it.
     hash: bool,
-    /// What the request brings to be stored.
+    /// Of the stanza.
     bytes: usize,
 }
 
 impl Parked {
-    /// Bytes of stanzas and documents on their way into the store.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Requests outstanding.
     pub fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Bytes of the stanzas that are on their way into the store.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether some stream waits with more than one request; for the check of invariants.
@@ -136,7 +146,8 @@ impl Parked {
             | Waiting::Subscription { conn, .. }
             | Waiting::Room { conn, .. }
             | Waiting::Line { sender: Some(conn) }
-            | Waiting::Put { sender: conn, .. } = &mut entry.waiting
+            | Waiting::Put { sender: conn, .. }
+            | Waiting::Archive { sender: conn, .. } = &mut entry.waiting
                 && *conn == from
             {
                 *conn = to;
@@ -168,7 +179,7 @@ impl Core {
         use StoreRequest::{AccountCreate, PasswordSet, Verify};
         let hash = matches!(request, Verify { .. } | AccountCreate { .. } | PasswordSet { .. });
         self.parked.hashes += usize::from(hash);
-        let bytes = request.payload_bytes();
+        let bytes = request.stanza_bytes();
         self.parked.bytes += bytes;
         self.parked.last += 1;
         let ticket = Ticket(self.parked.last);
@@ -178,8 +189,37 @@ impl Core {
 
     /// Whether the queue to the store has room for a request that somebody else than a parked session makes.
     pub(crate) fn store_has_room(&self) -> bool {
-        // While a disk hangs the queue must not take the memory of all.
-        self.parked.len() < self.limits.store_queue_max && self.parked.bytes < self.limits.memory_max / 4
+        self.parked.len() < self.limits.store_queue_max
+    }
+
+    /// How full the queue to the store is, against `part` of what it may hold: in requests, or in bytes of an eighth of the
+    /// server's memory.
+    fn store_is_above(&self, part: usize) -> bool {
+        let limits = &self.limits;
+        self.parked.len() * part > limits.store_queue_max || self.parked.bytes * part > limits.memory_max / 8
+    }
+
+    /// Looks at how much waits for the store: who adds to it when it is half full is not read until it is a quarter full.
+    pub(crate) fn press_store(&mut self, sender: ConnId) {
+        if self.store_is_above(2)
+            && let Some(stream) = self.streams.get_mut(sender)
+            && !stream.hold.store
+        {
+            stream.hold.store = true;
+            self.parked.held.push(sender);
+        }
+    }
+
+    fn release_held(&mut self, out: &mut Outputs) {
+        if self.parked.held.is_empty() || self.store_is_above(4) {
+            return;
+        }
+        for conn in std::mem::take(&mut self.parked.held) {
+            if let Some(stream) = self.streams.get_mut(conn) {
+                stream.hold.store = false;
+                out.conns.push(super::ConnOrder::Resume(conn));
+            }
+        }
     }
 
     /// Whether one more password hash may be asked for.
@@ -193,6 +233,7 @@ impl Core {
             debug_assert!(false, "an answer to {ticket:?}, which nobody waits for");
             return;
         };
+        self.release_held(out);
         match waiting {
             Waiting::Iq { conn, iq, then } => {
                 self.unpark(conn, out);
@@ -223,6 +264,7 @@ impl Core {
             Waiting::Put { user, sender, head } => {
                 crate::handlers::offline::on_put(self, now, &user, sender, &head, reply.map(drop), out);
             }
+            Waiting::Archive { sender, head } => crate::handlers::mam::on_put(self, now, sender, &head, reply, out),
             Waiting::Page(user) => crate::handlers::offline::on_page(self, &user, reply, out),
             Waiting::Command(id, context) => self.on_command_stored(now, id, context, reply, out),
             Waiting::Nobody => {}

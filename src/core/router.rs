@@ -262,9 +262,6 @@ impl Core {
         };
         // Answers to our own pushes and pings need nothing.
         let Some(kind) = kind else { return };
-        if target == Target::Peer && self.accounts.get(account).per.blocking.blocks_prepared(addressee.as_str()) {
-            return out.bounce(conn, "iq", frame.id, frame.to, handlers::blocking::BLOCKED_BY_SENDER);
-        }
         let tree = Tree::of(frame);
         let Some(payload) = tree.root().only_child() else { return };
         let iq = Iq { id: frame.id.unwrap_or_default(), to: frame.to, addressee: &addressee, payload };

@@ -17,9 +17,6 @@ use crate::jid::{self, BareJid, JidRef};
 use crate::xml::writer::escape_attr;
 use crate::xml::{Frame, Framer, Header, Kind, Next, Writer, XmlError, ns};
 
-/// Longest time that a session is not read because somebody else does not take what it sends.
-const OUTPUT_WAIT_MAX: Duration = Duration::from_secs(5);
-
 /// Continues a stream's request to the store that was made before a resource was bound.
 pub type ThenStream = Box<dyn FnOnce(&mut Core, Now, ConnId, StoreReply, &mut Outputs)>;
 
@@ -79,8 +76,6 @@ pub struct Login {
     pub offer: Option<Offer>,
     /// SASL failures so far.
     pub failures: u32,
-    /// Which account the running exchange is for, as it says.
-    pub guessed: Option<BareJid>,
     /// A failure that waits for its time.
     pub penalty: Option<SaslError>,
     /// `from` of the header that was protected by TLS.
@@ -104,11 +99,13 @@ pub struct Hold {
     pub rate: bool,
     /// Who it sends to does not take it fast enough.
     pub output: bool,
+    /// The store does not take fast enough what it sends.
+    pub store: bool,
 }
 
 impl Hold {
     fn any(&self) -> bool {
-        self.parked || self.rate || self.output
+        self.parked || self.rate || self.output || self.store
     }
 }
 
@@ -470,11 +467,6 @@ impl Core {
         if let Some(stream) = self.streams.get_mut(conn) {
             self.timers.set(&mut stream.deadlines, conn, due, at);
         }
-        if self.timers.is_stale(self.streams.len()) {
-            let streams = &self.streams;
-            self.timers
-                .prune(|at, conn, due| streams.get(conn).is_some_and(|stream| stream.deadlines.at(due) == Some(at)));
-        }
     }
 
     pub(super) fn on_deadline(&mut self, now: Now, out: &mut Outputs) {
@@ -486,22 +478,15 @@ impl Core {
             stream.deadlines.clear(due);
             match due {
                 Due::Login => self.on_login_time(now, conn, out),
-                Due::Rate => self.end_rate_hold(conn, out),
-                Due::Output => self.release_sender(conn, out),
+                Due::Rate => {
+                    stream.hold.rate = false;
+                    out.conns.push(ConnOrder::Resume(conn));
+                }
                 Due::Penalty => self.on_penalty_over(now, conn, out),
                 Due::Idle => self.on_idle(now, conn, out),
                 Due::Acknowledgement => handlers::sm::on_unanswered(self, now, conn, out),
                 Due::Resumption => handlers::sm::on_not_resumed(self, now, conn, out),
             }
-        }
-    }
-
-    /// A stream is read again, unless it has to wait for the other reason too.
-    pub(super) fn end_rate_hold(&mut self, conn: ConnId, out: &mut Outputs) {
-        let Some(stream) = self.streams.get_mut(conn) else { return };
-        if stream.deadlines.at(Due::Rate).is_none() && stream.deadlines.at(Due::Penalty).is_none() {
-            stream.hold.rate = false;
-            out.conns.push(ConnOrder::Resume(conn));
         }
     }
 
@@ -539,8 +524,7 @@ impl Core {
         self.set_deadline(conn, Due::Idle, now.mono + self.limits.ping_answer);
     }
 
-    /// A sender waits until what it has filled is empty, but not for ever: a receiver that takes little must not silence all who
-    /// write to it. Beyond that time it fills up, and is dropped when it is full.
+    /// A sender waits until what it has filled is empty.
     pub(crate) fn hold_sender(&mut self, sender: ConnId, receiver: ConnId, out: &mut Outputs) {
         if let Some(stream) = self.streams.get_mut(sender)
             && !stream.hold.output
@@ -548,17 +532,6 @@ impl Core {
             stream.hold.output = true;
             self.blocked.push((receiver, sender));
             out.wire.watch(receiver);
-            if sender != receiver {
-                self.set_deadline(sender, Due::Output, self.turn + OUTPUT_WAIT_MAX);
-            }
-        }
-    }
-
-    fn release_sender(&mut self, sender: ConnId, out: &mut Outputs) {
-        self.blocked.retain(|(_, blocked)| *blocked != sender);
-        if let Some(stream) = self.streams.get_mut(sender) {
-            stream.hold.output = false;
-            out.conns.push(ConnOrder::Resume(sender));
         }
     }
 
@@ -574,7 +547,6 @@ impl Core {
             self.blocked.swap_remove(index);
             if let Some(stream) = self.streams.get_mut(sender) {
                 stream.hold.output = false;
-                stream.deadlines.clear(Due::Output);
                 out.conns.push(ConnOrder::Resume(sender));
             }
         }

@@ -151,6 +151,7 @@ fn finish(core: &mut Core, now: Now, conn: ConnId, request: &Request, mut record
     }
     // A message may be on its way into the store since before the account was read.
     record.offline |= core.shared.offline.any(&user);
+    core.shared.mam.seen(record.last_archived);
     let id = core.accounts.bind(&user, record, Resource::new(conn, jid.clone()));
     if let Some(stream) = core.streams.get_mut(conn) {
         stream.phase = Phase::Bound(id);

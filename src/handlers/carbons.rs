@@ -4,8 +4,8 @@
 //! belong to a chat would take a memory of what was sent (section 6.1 leaves that open for servers).
 
 use super::prelude::*;
-use crate::core::session::{Account, AccountId};
-use crate::jid::JidRef;
+use super::mam;
+use crate::core::session::Account;
 use crate::xml::{Frame, Tree};
 
 pub(super) const HANDLER: Handler = Handler {
@@ -39,29 +39,21 @@ fn disable(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 }
 
 /// Copies a message that `receivers` have got, or that went into the store if there are none, to the other devices of both sides.
-pub(super) fn copy(
-    core: &mut Core,
-    conn: ConnId,
-    sender: AccountId,
-    frame: &Frame<'_>,
-    to: &JidRef<'_>,
-    receivers: &[ConnId],
-    out: &mut Outputs,
-) {
-    let own = core.accounts.get(sender);
+pub(super) fn copy(core: &mut Core, copy: &mam::Copy<'_>, receivers: &[ConnId], out: &mut Outputs) {
+    let mam::Copy { conn, frame, to, verdict, .. } = *copy;
+    let own = core.accounts.get(copy.account);
     let other = core.accounts.find(to.bare()).filter(|other| other.jid != own.jid);
     let wants = |account: &Account| account.resources.iter().any(|resource| resource.per.carbons.enabled);
     if !(wants(own) || other.is_some_and(wants)) || !is_eligible(frame) {
         return;
     }
-    let from = own.resource(conn).map_or("", |resource| &*resource.from);
-    let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
-    let mut inner = Vec::with_capacity(frame.xml.len() + 128);
-    frame.splice_into(from, lang, &mut inner);
+    let routed = copy.routed(core);
     let spared = |resource: ConnId| resource == conn || receivers.contains(&resource);
     let mut full = Vec::new();
     for (name, account) in [("sent", Some(own)), ("received", other)] {
         let Some(account) = account else { continue };
+        let mut inner = routed.clone();
+        verdict.mark(&mut inner, account.jid.as_str(), name == "sent");
         for resource in account.resources.iter().filter(|resource| resource.per.carbons.enabled && !spared(resource.conn)) {
             out.wire.stanza(resource.conn, |buf| write(buf, name, account, resource.jid.as_str(), frame.type_, &inner));
             if out.wire.pending(resource.conn) > core.limits.output_pause {

@@ -9,8 +9,7 @@ use sha1::{Digest, Sha1};
 
 use super::prelude::*;
 use crate::core::stream::Stream;
-use crate::handlers::blocking::on_speaking_terms;
-use crate::handlers::{HANDLERS, StreamPhase, muc, presence};
+use crate::handlers::{HANDLERS, StreamPhase, mam, muc, presence};
 
 pub(super) const HANDLER: Handler = Handler {
     name: "disco",
@@ -40,8 +39,9 @@ fn advertise(core: &Core, stream: &Stream, _: StreamPhase, w: &mut Writer<'_>) {
 }
 
 /// The host's features, sorted and each once.
-fn host_features(registration_open: bool) -> Vec<&'static str> {
+fn host_features(registration_open: bool, archive: bool) -> Vec<&'static str> {
     let mut features: Vec<&str> = HANDLERS.iter().flat_map(|handler| handler.features).copied().collect();
+    features.retain(|feature| archive || !mam::FEATURES.contains(feature));
     if registration_open {
         features.push(ns::REGISTER);
     }
@@ -68,9 +68,9 @@ fn contact_fields(contacts: &[(String, String)]) -> Vec<(String, Vec<&str>)> {
 }
 
 /// XEP-0115 section 5.1 over what [`host_info`] answers.
-pub(crate) fn caps_ver(contacts: &[(String, String)], registration_open: bool) -> String {
+pub(crate) fn caps_ver(contacts: &[(String, String)], registration_open: bool, archive: bool) -> String {
     let mut text = format!("server/im//{IDENTITY_NAME}<");
-    for feature in host_features(registration_open) {
+    for feature in host_features(registration_open, archive) {
         text.push_str(feature);
         text.push('<');
     }
@@ -101,7 +101,7 @@ fn host_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
         w.open("query", ns::DISCO_INFO).attr_opt("node", node);
         w.open("identity", ns::DISCO_INFO).attr("category", "server").attr("type", "im").attr("name", IDENTITY_NAME);
         w.close();
-        for feature in host_features(host.registration_open) {
+        for feature in host_features(host.registration_open, host.archive) {
             w.open("feature", ns::DISCO_INFO).attr("var", feature).close();
         }
         let fields = contact_fields(&host.contacts);
@@ -145,14 +145,20 @@ fn account_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if iq.payload.attr("node").is_some() {
         return Err(StanzaError::ITEM_NOT_FOUND);
     }
-    cx.out.reply(cx.conn, iq, write_account_info);
+    reply_account_info(cx, iq);
     Ok(Done)
 }
 
-fn write_account_info(w: &mut Writer<'_>) {
+fn reply_account_info(cx: &mut Cx<'_>, iq: &Iq<'_>) {
+    let archive = cx.core.hosts.iter().any(|host| host.name == iq.addressee.domain() && host.archive);
+    cx.out.reply(cx.conn, iq, |w| write_account_info(w, archive));
+}
+
+fn write_account_info(w: &mut Writer<'_>, archive: bool) {
     w.open("query", ns::DISCO_INFO);
     w.open("identity", ns::DISCO_INFO).attr("category", "account").attr("type", "registered").close();
     let mut features: Vec<&str> = HANDLERS.iter().flat_map(|handler| handler.account_features).copied().collect();
+    features.retain(|feature| archive || !mam::FEATURES.contains(feature));
     features.sort_unstable();
     features.dedup();
     for feature in features {
@@ -184,14 +190,12 @@ fn peer_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if iq.payload.attr("node").is_some() || !sees(cx, iq) {
         return Err(StanzaError::SERVICE_UNAVAILABLE);
     }
-    cx.out.reply(cx.conn, iq, write_account_info);
+    reply_account_info(cx, iq);
     Ok(Done)
 }
 
 fn peer_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    let peer = cx.core.accounts.find(iq.addressee.as_str());
-    let hidden = peer.is_some_and(|peer| !on_speaking_terms(cx.account(), peer));
-    if iq.payload.attr("node").is_some() || hidden || !sees(cx, iq) {
+    if iq.payload.attr("node").is_some() || !sees(cx, iq) {
         // Section 8: the same as for an account without items.
         cx.out.reply(cx.conn, iq, |w| {
             w.empty("query", ns::DISCO_ITEMS);
@@ -212,12 +216,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn archives_are_advertised_where_there_are_some() {
+        for (archive, expected) in [(true, 2), (false, 0)] {
+            let features = host_features(false, archive);
+            assert_eq!(features.iter().filter(|feature| mam::FEATURES.contains(feature)).count(), expected);
+            let mut account = Vec::new();
+            write_account_info(&mut Writer::new(&mut account), archive);
+            let named = memchr::memmem::find_iter(&account, ns::MAM).count();
+            assert_eq!(named, expected);
+            assert!(features.contains(&ns::STANZA_ID) && memchr::memmem::find(&account, ns::STANZA_ID.as_bytes()).is_some());
+        }
+    }
+
+    #[test]
     fn caps_change_with_what_they_stand_for() {
-        let plain = caps_ver(&[], false);
+        let plain = caps_ver(&[], false, true);
         let contacts = [("abuse".to_owned(), "mailto:a@example.org".to_owned())];
-        assert_eq!(plain, caps_ver(&[], false));
-        assert_ne!(plain, caps_ver(&[], true));
-        assert_ne!(plain, caps_ver(&contacts, false));
+        assert_eq!(plain, caps_ver(&[], false, true));
+        assert_ne!(plain, caps_ver(&[], false, false));
+        assert_ne!(plain, caps_ver(&[], true, true));
+        assert_ne!(plain, caps_ver(&contacts, false, true));
         assert_eq!(STANDARD.decode(&plain).map(|hash| hash.len()), Ok(20));
     }
 }

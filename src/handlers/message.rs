@@ -11,9 +11,10 @@
 //! that is answered. A mistyped address that is noticed is worth more on a server whose users know each other (PROTOCOL RT-20).
 
 use super::prelude::*;
-use super::{blocking, carbons, csi, muc, offline};
+use super::{blocking, carbons, csi, mam, muc, offline};
 use crate::core::UtcTime;
 use crate::core::effects::Delivered;
+use crate::core::parked::Waiting;
 use crate::core::router::{Addressee, NO_FEDERATION};
 use crate::core::session::{Account, AccountId};
 use crate::jid::{Jid, JidRef};
@@ -36,6 +37,11 @@ enum MessageType {
 }
 
 impl MessageType {
+    /// Whether messages of this type are kept for later.
+    fn lasts(self) -> bool {
+        matches!(self, MessageType::Normal | MessageType::Chat)
+    }
+
     fn of(frame: &Frame<'_>) -> MessageType {
         MessageType::named(frame.type_)
     }
@@ -94,22 +100,27 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
             if receivers.len() > 1 && to.bare() == core.accounts.get(account).jid.as_str() {
                 receivers.retain(|receiver| *receiver != conn);
             }
-            for receiver in &receivers {
-                // Who typed is of no interest to a phone in a pocket.
-                if out.wire.is_quiet(*receiver) && csi::is_typing_only(frame) {
-                    continue;
+            let copy = mam::Copy::of(core, now, (conn, account), frame, &to, kind.lasts());
+            if copy.archive(core, out) {
+                for receiver in &receivers {
+                    // Who typed is of no interest to a phone in a pocket.
+                    if out.wire.is_quiet(*receiver) && csi::is_typing_only(frame) {
+                        continue;
+                    }
+                    copy.forward(core, *receiver, out);
                 }
-                core.forward(conn, account, frame, *receiver, out);
+                carbons::copy(core, &copy, &receivers, out);
+                observe(core, conn, account, frame, &to, out);
             }
-            carbons::copy(core, conn, account, frame, &to, &receivers, out);
-            observe(core, conn, account, frame, &to, out);
         }
         Way::Offline => {
-            offline::keep(core, now, conn, account, frame, &to, out);
-            // The resource that gets what is stored gets this too.
-            receivers.extend(core.accounts.find(to.bare()).and_then(|account| account.per.offline.drains_to()));
-            carbons::copy(core, conn, account, frame, &to, &receivers, out);
-            observe(core, conn, account, frame, &to, out);
+            let copy = mam::Copy::of(core, now, (conn, account), frame, &to, kind.lasts());
+            if offline::keep(core, now, &copy, out) {
+                // The resource that gets what is stored gets this too.
+                receivers.extend(core.accounts.find(to.bare()).and_then(|account| account.per.offline.drains_to()));
+                carbons::copy(core, &copy, &receivers, out);
+                observe(core, conn, account, frame, &to, out);
+            }
         }
         Way::Error(error) if kind != MessageType::Error => out.bounce(conn, "message", frame.id, frame.to, error),
         Way::Error(_) | Way::Silence => {}
@@ -210,11 +221,18 @@ pub(crate) fn deliver_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>,
     let mut receivers = Vec::new();
     match way(core, MessageType::Chat, None, to, &mut receivers) {
         Way::Resources => {
+            let verdict = mam::Verdict::of(core, now, &from, to);
             for receiver in receivers {
-                out.wire.stanza(receiver, |buf| buf.extend_from_slice(stanza));
+                out.wire.stanza(receiver, |buf| {
+                    buf.extend_from_slice(stanza);
+                    verdict.mark(buf, to.bare(), false);
+                });
                 core.counters.delivered += 1;
             }
             observe_own(core, &from, to, stanza, out);
+            if verdict.is_archived() {
+                core.ask(verdict.put(from, to, stanza.to_vec(), false), Waiting::Nobody, out);
+            }
         }
         Way::Offline => {
             observe_own(core, &from, to, stanza, out);
@@ -250,6 +268,10 @@ pub(super) fn deliver_again(
     // Without an address it is for the sender's own account.
     let own = message.attr("from").and_then(|from| JidRef::parse(from).ok()).map(|from| from.to_bare());
     let Some(Ok(to)) = message.attr("to").or(own.as_ref().map(|own| own.as_str())).map(JidRef::parse) else { return };
+    // What an account's own server told one of its resources (a page of the archive, a copy) is for nobody else.
+    if message.attr("from") == Some(to.bare()) {
+        return;
+    }
     let mut receivers = Vec::new();
     match way(core, kind, None, &to, &mut receivers) {
         // What was for all resources those have got already that were there.

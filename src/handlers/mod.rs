@@ -43,7 +43,7 @@ macro_rules! handlers {
 }
 
 handlers! {
-    bind, blocking(State), carbons(State), csi, disco, last, message, muc, offline, ping, presence(State), private, register, roster(State), sm, time, vcard, version,
+    bind, blocking(State), carbons(State), csi, disco, last, mam, message, muc, offline, ping, presence(State), private, register, roster(State), sm, time, vcard, version,
 }
 
 /// What features keep for an account in use.
@@ -51,18 +51,24 @@ handlers! {
 pub struct PerAccount {
     pub(crate) offline: offline::Queue,
     pub(crate) blocking: Blocklist,
+    pub(crate) mam: mam::Preferences,
 }
 
 impl PerAccount {
     /// For an account that comes into use.
     pub(crate) fn activated(record: &AccountRecord) -> PerAccount {
-        PerAccount { offline: offline::Queue::new(record.offline), blocking: record.blocked.clone() }
+        PerAccount {
+            offline: offline::Queue::new(record.offline),
+            blocking: record.blocked.clone(),
+            mam: mam::Preferences::new(&record.archive),
+        }
     }
 }
 
 /// What features keep for the whole server.
 #[derive(Default)]
 pub(crate) struct Shared {
+    pub(crate) mam: mam::Ids,
     pub(crate) message: message::Receivers,
     pub(crate) muc: muc::Rooms,
     pub(crate) offline: offline::InFlight,

@@ -13,14 +13,15 @@
 use hashbrown::HashMap;
 
 use super::prelude::*;
-use super::sm;
+use super::{mam, sm};
 use crate::core::UtcTime;
+use crate::core::archive::ArchiveId;
 use crate::core::parked::{BounceHead, Waiting};
 use crate::core::effects::StoreError;
-use crate::core::session::{Account, AccountId, Resource};
+use crate::core::session::{Account, Resource};
 use crate::jid::{BareJid, Jid, JidRef};
-use crate::xml::writer::escape_attr;
-use crate::xml::{Frame, Tree};
+use crate::xml::writer::{append_child, escape_attr};
+use crate::xml::Tree;
 
 pub(super) const HANDLER: Handler =
     Handler { name: "offline", spec: "XEP-0160 1.0.1, XEP-0203 2.0", features: &["msgoffline"], ..Handler::EMPTY };
@@ -83,34 +84,27 @@ impl InFlight {
     }
 }
 
-/// Keeps a message for its account, if it is one that is kept.
-pub(super) fn keep(
-    core: &mut Core,
-    now: Now,
-    conn: ConnId,
-    account: AccountId,
-    frame: &Frame<'_>,
-    to: &JidRef<'_>,
-    out: &mut Outputs,
-) {
+/// Keeps a message for its account, if it is one that is kept. Returns whether that is all; where the store takes no more, its
+/// sender is told so.
+pub(super) fn keep(core: &mut Core, now: Now, copy: &mam::Copy<'_>, out: &mut Outputs) -> bool {
+    let mam::Copy { conn, frame, to, .. } = *copy;
     if frame.children == 0 || !is_kept(&Tree::of(frame).root()) {
-        return;
+        return true;
     }
     if !core.store_has_room() {
         let error = StanzaError::RESOURCE_CONSTRAINT.text("The server is busy.");
-        return out.bounce(conn, "message", frame.id, frame.to, error);
+        out.bounce(conn, "message", frame.id, frame.to, error);
+        return false;
     }
-    let sender = core.accounts.get(account);
-    let from = sender.resource(conn).map_or("", |resource| &*resource.from);
-    let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
-    let mut stanza = Vec::with_capacity(frame.xml.len() + 192);
-    frame.splice_into(from, lang, &mut stanza);
-    stamp(&mut stanza, to.domain(), now.utc);
-    let own = sender.jid.as_str();
-    let (id, receiver) = (frame.id.map(Into::into), frame.to.unwrap_or(own).into());
-    let from = sender.resource(conn).map_or_else(|| sender.jid.clone().into(), |resource| resource.jid.clone().into());
-    let head = Box::new(BounceHead { id, to: receiver, counted: sm::on_storing(core, conn) });
-    put(core, to.to_bare(), from, stanza, Waiting::Put { user: to.to_bare(), sender: conn, head }, out);
+    let request = copy.request(core, true).unwrap_or_else(|| {
+        let mut stanza = copy.routed(core);
+        stamp(&mut stanza, to.domain(), now.utc);
+        StoreRequest::OfflinePut { user: to.to_bare(), from: copy.from(core), stanza, archived: None }
+    });
+    let head = copy.storing(core);
+    put(core, request, Waiting::Put { user: to.to_bare(), sender: conn, head }, out);
+    core.press_store(conn);
+    true
 }
 
 /// Keeps a message that a resource got at `at` and never acknowledged.
@@ -131,40 +125,50 @@ pub(super) fn keep_again(
     let mut id = Vec::new();
     escape_attr(message.attr("id").unwrap_or_default(), &mut id);
     let head = Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into(), counted: false });
+    // Only we give such ids: the account's archive has it.
+    let given = |child: &Element<'_>| child.is("stanza-id", ns::STANZA_ID) && child.attr("by") == Some(to.bare());
+    let archived = message.children().find(given).and_then(|child| ArchiveId::parse(child.attr("id")?));
     let Some(from) = message.attr("from").and_then(|from| JidRef::parse(from).ok()) else { return };
-    put(core, to.to_bare(), from.to_owned_jid(), stanza, Waiting::Put { user: to.to_bare(), sender, head }, out);
+    let request = StoreRequest::OfflinePut { user: to.to_bare(), from: from.to_owned_jid(), stanza, archived };
+    put(core, request, Waiting::Put { user: to.to_bare(), sender, head }, out);
 }
 
 /// Keeps a message of the embedding program.
-pub(super) fn keep_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
-    let mut stanza = stanza.to_vec();
-    stamp(&mut stanza, to.domain(), now.utc);
+pub(super) fn keep_own(
+    core: &mut Core,
+    now: Now,
+    from: Jid,
+    to: &JidRef<'_>,
+    stanza: &[u8],
+    out: &mut Outputs,
+) {
+    let request = match mam::Verdict::of(core, now, &from, to) {
+        verdict if verdict.is_archived() => verdict.put(from, to, stanza.to_vec(), true),
+        _ => {
+            let mut stanza = stanza.to_vec();
+            stamp(&mut stanza, to.domain(), now.utc);
+            StoreRequest::OfflinePut { user: to.to_bare(), from, stanza, archived: None }
+        }
+    };
     let head = Box::new(BounceHead { id: None, to: to.as_str().into(), counted: false });
-    put(core, to.to_bare(), from, stanza, Waiting::Put { user: to.to_bare(), sender: NOBODY, head }, out);
+    put(core, request, Waiting::Put { user: to.to_bare(), sender: NOBODY, head }, out);
 }
 
-fn put(core: &mut Core, user: BareJid, from: Jid, stanza: Vec<u8>, waiting: Waiting, out: &mut Outputs) {
+fn put(core: &mut Core, request: StoreRequest, waiting: Waiting, out: &mut Outputs) {
+    let Waiting::Put { user, .. } = &waiting else { return };
     *core.shared.offline.0.entry(user.clone()).or_insert(0) += 1;
     if let Some(account) = core.accounts.find_mut(user.as_str()) {
         account.per.offline.stored = true;
     }
     core.counters.stored_offline += 1;
-    core.ask(StoreRequest::OfflinePut { user, from, stanza }, waiting, out);
+    core.ask(request, waiting, out);
 }
 
 /// Adds the time of receipt before the end tag (XEP-0203).
 fn stamp(stanza: &mut Vec<u8>, domain: &str, at: UtcTime) {
-    const END: &[u8] = b"</message>";
-    if stanza.ends_with(b"/>") && !stanza.ends_with(END) {
-        stanza.truncate(stanza.len() - 2);
-        stanza.push(b'>');
-    } else if let Some(end) = memchr::memrchr(b'<', stanza) {
-        stanza.truncate(end);
-    }
-    let mut w = Writer::new(stanza);
-    w.open("delay", ns::DELAY).attr("from", domain).attr("stamp", at).close();
-    drop(w);
-    stanza.extend_from_slice(END);
+    append_child(stanza, "message", |buf| {
+        Writer::new(buf).open("delay", ns::DELAY).attr("from", domain).attr("stamp", at);
+    });
 }
 
 /// A message with the time of its receipt, which it may have already.
@@ -178,12 +182,12 @@ pub(super) fn stamped(at: UtcTime, to: &JidRef<'_>, message: &Element<'_>, stanz
 }
 
 /// What is worth keeping: a body, or what a hint or another document wants kept; not what only says that somebody types
-/// (XEP-0160 section 3, XEP-0334).
+/// (XEP-0160 section 3, XEP-0334). `no-permanent-store` speaks of archives only.
 fn is_kept(message: &Element<'_>) -> bool {
     let mut kept = false;
     for child in message.children() {
         match (child.name(), child.ns()) {
-            ("no-store" | "no-permanent-store", ns::HINTS) => return false,
+            ("no-store", ns::HINTS) => return false,
             ("thread", ns::CLIENT) | (_, ns::CHAT_STATES | ns::HINTS | ns::DELAY) if child.name() != "store" => {}
             _ => kept = true,
         }
@@ -268,16 +272,24 @@ pub(crate) fn on_page(core: &mut Core, user: &BareJid, reply: StoreReply, out: &
         }
     };
     // An answer that a resource had asked for which has left since repeats what its successor has got.
-    let stale = page.last().is_some_and(|(last, _)| *last <= drain.delivered_to);
-    page.retain(|(number, _)| *number > drain.delivered_to);
+    let stale = page.last().is_some_and(|last| last.number <= drain.delivered_to);
+    page.retain(|message| message.number > drain.delivered_to);
     match page.last() {
         None if stale => {}
-        Some((last, _)) => {
-            drain.delivered_to = *last;
+        Some(last) => {
+            drain.delivered_to = last.number;
             drain.step = Step::Flushing;
             let conn = drain.conn;
-            for (_, stanza) in &page {
-                out.wire.stored_stanza(conn, |buf| buf.extend_from_slice(stanza));
+            for message in &page {
+                out.wire.stored_stanza(conn, |buf| {
+                    buf.extend_from_slice(&message.stanza);
+                    if let Some(at) = message.at {
+                        stamp(buf, user.domain(), at);
+                    }
+                    if let Some(id) = message.archived {
+                        mam::push_stanza_id(buf, user.as_str(), id);
+                    }
+                });
             }
             out.wire.watch(conn);
             core.counters.delivered += page.len() as u64;
@@ -359,7 +371,7 @@ mod tests {
         };
         let delay = "<delay xmlns='urn:xmpp:delay' from='x.test' stamp='1970-01-01T00:00:00Z'/>";
         check("<message><body>a</body></message>", &format!("<message><body>a</body>{delay}</message>"));
-        check("<message><body/></message >", &format!("<message><body/>{delay}</message>"));
+        check("<message><body/></message >", &format!("<message><body/>{delay}</message >"));
         check("<message id='1'/>", &format!("<message id='1'>{delay}</message>"));
     }
 }

@@ -245,6 +245,7 @@ pub(crate) fn hibernate(core: &mut Core, now: Now, conn: ConnId, out: &mut Outpu
     if let Some(stream) = core.streams.get_mut(ghost) {
         stream.hold.rate = false;
         stream.hold.output = false;
+        stream.hold.store = false;
         stream.deadlines.clear(Due::Idle);
         stream.deadlines.clear(Due::Acknowledgement);
     }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::apply::{Engine, Rules, Staged, alone, malformed};
 use super::schema::{self, AccountRow, DocumentsHead, Table};
-use super::{offline, roster};
+use super::{archive, offline, roster};
 use crate::auth::{self, Credentials};
 use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
@@ -103,11 +103,12 @@ pub(super) fn set_password(engine: &mut impl Engine, rules: &mut Rules, user: &B
     })
 }
 
-pub(super) fn remove(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid) -> StoreReply {
+pub(super) fn remove(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -> StoreReply {
     if !tx.has_account(user)? {
         return Err(StoreError::NoAccount);
     }
     let contacts = roster::sever(tx, rules, user)?;
+    archive::remove(tx, rules, user)?;
     let key = schema::account_key(user);
     for table in [Table::Offline, Table::Documents] {
         let (from, to) = schema::owned_keys(user);
@@ -151,6 +152,8 @@ pub(super) fn activate(tx: &mut Staged<'_>, user: &BareJid) -> StoreReply {
         roster,
         offline: offline::any(tx, user)?,
         blocked: blocklist(tx, user)?,
+        archive: archive::prefs(tx, user)?,
+        last_archived: archive::last_of_all(tx)?,
     })))
 }
 
@@ -230,12 +233,9 @@ pub(super) fn put_last_seen(tx: &mut Staged<'_>, user: &BareJid, at: UtcTime, st
 }
 
 pub(super) fn relation(tx: &mut Staged<'_>, user: &BareJid, peer: &BareJid) -> StoreReply {
-    let nothing = Ok(Stored::Relation { exists: false, sees_presence: false, last_seen: None });
-    let Some(roster) = roster::load(tx, user)? else { return nothing };
-    // Who is blocked learns no more than who asks for nobody.
-    if blocklist(tx, user)?.blocks_prepared(peer.as_str()) {
-        return nothing;
-    }
+    let Some(roster) = roster::load(tx, user)? else {
+        return Ok(Stored::Relation { exists: false, sees_presence: false, last_seen: None });
+    };
     let last_seen = tx.read(Table::LastSeen, &schema::account_key(user), schema::decode_last_seen)?;
     let sees_presence = roster.items.get(peer).is_some_and(|item| item.subscription.from());
     Ok(Stored::Relation { exists: true, sees_presence, last_seen })

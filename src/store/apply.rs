@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use sha2::{Digest, Sha256};
 
 use super::schema::{self, Malformed, Table};
-use super::{Authenticator, account, offline, rooms, roster};
+use super::{Authenticator, account, archive, offline, rooms, roster};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
 use crate::core::effects::{StoreError, StoreReply, StoreRequest};
@@ -19,6 +19,8 @@ pub(super) trait Tx {
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError>;
     /// Gives the rows from the key `from` up to the key `to` (without it), in order, until told to stop.
     fn scan(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError>;
+    /// The same rows from the last.
+    fn scan_back(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError>;
 }
 
 /// What looks at the rows of a scan.
@@ -71,6 +73,8 @@ pub(super) struct Rules {
     pub(super) scheme: PasswordScheme,
     pub(super) random: Random,
     pub(super) authenticator: Option<Box<dyn Authenticator>>,
+    /// Archives of removed accounts may be left over.
+    pub(super) is_clearing: bool,
 }
 
 impl Rules {
@@ -81,6 +85,7 @@ impl Rules {
             scheme: config.password_scheme,
             random,
             authenticator: None,
+            is_clearing: true,
         }
     }
 
@@ -145,8 +150,16 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::Subscription { user, contact, event, stanza, at } => {
             roster::subscription(tx, rules, (user, contact), *event, stanza, *at)
         }
-        R::OfflinePut { user, from, stanza } => offline::put(tx, rules, user, from, stanza),
+        R::OfflinePut { user, from, stanza, archived } => offline::put(tx, rules, user, from, stanza, *archived),
         R::OfflinePage { user, delete_to, after, bytes_max } => offline::page(tx, user, *delete_to, *after, *bytes_max),
+        R::ArchivePut { id, from, to, sender, receiver, offline, stanza } => {
+            let put =
+                archive::Put { id: *id, from, to, sender: *sender, receiver: *receiver, offline: *offline, stanza };
+            archive::put(tx, rules, &put)
+        }
+        R::ArchivePage { user, filter, paging } => archive::page(tx, user, filter, paging),
+        R::ArchiveBounds { user } => archive::bounds(tx, user),
+        R::ArchivePrefsPut { user, prefs } => archive::put_prefs(tx, user, prefs),
         R::DocumentGet { user, key } => account::document(tx, user, key),
         R::DocumentPut { user, key, content } => account::put_document(tx, rules, user, key, content),
         R::LastSeen { user, at, status } => account::put_last_seen(tx, user, *at, status),
@@ -251,6 +264,17 @@ impl<'t> Staged<'t> {
     ) -> Result<(), StoreError> {
         // An engine may take bounds that are the wrong way round for an error of the program.
         if from < to { self.tx.scan(table, from, to, each) } else { Ok(()) }
+    }
+
+    /// [`Staged::scan`] from the last row.
+    pub(super) fn scan_back(
+        &mut self,
+        table: Table,
+        from: &[u8],
+        to: &[u8],
+        each: &mut EachRow<'_>,
+    ) -> Result<(), StoreError> {
+        if from < to { self.tx.scan_back(table, from, to, each) } else { Ok(()) }
     }
 
     /// Whether there is such an account.

@@ -193,7 +193,7 @@ fn lines(store: &mut dyn Store, batch: &[R]) -> Vec<String> {
 fn failed_writes_are_refused_and_forgotten() {
     for n in 1.. {
         let (disk, mut store, mut model) = begin();
-        let mut dice = Dice(n);
+        let mut dice = Dice::new(n);
         let mut failures = 0;
         disk.trouble(Some(Trouble::Write(n)));
         for _ in 0..12 {
@@ -254,7 +254,7 @@ fn full_disks_are_read_from() {
 fn after_a_failed_sync_nothing_is_written() {
     for n in 1.. {
         let (disk, mut store, mut model) = begin();
-        let mut dice = Dice(n);
+        let mut dice = Dice::new(n);
         disk.trouble(Some(Trouble::Sync(n)));
         let mut after = model.reopened(&config());
         let mut writes = None;
@@ -303,7 +303,7 @@ fn check_survivor(disk: &Disk, acknowledged: &mut MemoryStore, attempted: &mut M
 #[test]
 fn power_cuts_lose_nothing_acknowledged() {
     for seed in 1..=150 {
-        let mut dice = Dice(seed * 0x9e37_79b9);
+        let mut dice = Dice::new(seed * 0x9e37_79b9);
         let (disk, mut store, mut model) = begin();
         let mut after = model.reopened(&config());
         disk.trouble(Some(Trouble::Power(1 + dice.below(150))));

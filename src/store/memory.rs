@@ -1,6 +1,7 @@
 //! The store as maps: for scripts and simulation, with the same requests, records and keys as the file.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::apply::{self, EachRow, Engine, Random, Rules, Run, Tx};
 use super::schema::Table;
@@ -74,7 +75,15 @@ struct MemoryTx<'t> {
     undo: Vec<(Table, Vec<u8>, Option<Vec<u8>>)>,
 }
 
+fn visit<'r>(mut rows: impl Iterator<Item = (&'r Vec<u8>, &'r Vec<u8>)>, each: &mut EachRow<'_>) {
+    let _ = rows.try_for_each(|(key, value)| each(key, value));
+}
+
 impl MemoryTx<'_> {
+    fn range(&self, table: Table, from: &[u8], to: &[u8]) -> std::collections::btree_map::Range<'_, Vec<u8>, Vec<u8>> {
+        self.tables[table as usize].range::<[u8], _>((Bound::Included(from), Bound::Excluded(to)))
+    }
+
     fn set(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
         let rows = &mut self.tables[table as usize];
         let before = match value {
@@ -98,13 +107,11 @@ impl Tx for MemoryTx<'_> {
         Ok(())
     }
     fn scan(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
-        for (key, value) in self.tables[table as usize]
-            .range::<[u8], _>((std::ops::Bound::Included(from), std::ops::Bound::Excluded(to)))
-        {
-            if each(key, value).is_break() {
-                break;
-            }
-        }
+        visit(self.range(table, from, to), each);
+        Ok(())
+    }
+    fn scan_back(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
+        visit(self.range(table, from, to).rev(), each);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Carries out the core's [`StoreRequest`]s: what must last goes to one redb file, in the order it was asked for.
 //!
-//! What a request means is written once (`apply`, `account`, `roster`, `offline`, `rooms`) over a transaction of a few tables, which
+//! What a request means is written once (`apply` and the files of the features) over a transaction of a few tables, which
 //! [`RedbStore`] and [`MemoryStore`] provide. [`StoreThread`] keeps all of it off the loop: it takes whatever has queued as one
 //! batch with one commit, and hashes passwords between two batches.
 //!
@@ -8,6 +8,9 @@
 
 mod account;
 mod apply;
+mod archive;
+#[cfg(test)]
+mod archive_tests;
 #[cfg(test)]
 mod crash_tests;
 mod faults;

@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
 use redb::{
-    BackendError, Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageBackend, StorageError, TableDefinition, TableError, WriteTransaction,
+    AccessGuard, BackendError, Database, DatabaseError, Durability, ReadOnlyTable, ReadTransaction, ReadableDatabase,
+    ReadableTable, StorageBackend, StorageError, TableDefinition, TableError, WriteTransaction,
 };
 
 use super::apply::{self, EachRow, Engine, Random, Rules, Run, Tx};
@@ -232,7 +232,11 @@ fn read_meta(database: &Database, path: &Path) -> Result<Option<[u8; 32]>, OpenE
         format => return Err(refuse(OpenCause::Newer { format })),
     }
     for table in Table::ALL {
-        txn.open_table(definition(table)).map_err(|error| failed(error.into()))?;
+        match txn.open_table(definition(table)) {
+            // An older version did not need it.
+            Err(TableError::TableDoesNotExist(_)) => add_table(database, table).map_err(failed)?,
+            opened => drop(opened.map_err(|error| failed(error.into()))?),
+        }
     }
     let secret = get(schema::SECRET_KEY)?.ok_or_else(|| damaged("the secret is missing"))?;
     schema::decode_secret(&secret).map(Some).map_err(|error| damaged(error.0))
@@ -250,6 +254,13 @@ fn initialize(database: &Database, secret: &[u8; 32]) -> Result<(), redb::Error>
         meta.insert(schema::FORMAT_KEY, &*schema::encode_format(schema::FORMAT))?;
         meta.insert(schema::SECRET_KEY, &*schema::encode_secret(secret))?;
     }
+    Ok(txn.commit()?)
+}
+
+fn add_table(database: &Database, table: Table) -> Result<(), redb::Error> {
+    let mut txn = database.begin_write()?;
+    prepare(&mut txn)?;
+    txn.open_table(definition(table))?;
     Ok(txn.commit()?)
 }
 
@@ -430,6 +441,10 @@ impl Tx for ReadTx<'_> {
         let result = self.table(table).and_then(|table| scan(table, from, to, each));
         note(&mut self.failure, result)
     }
+    fn scan_back(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
+        let result = self.table(table).and_then(|table| scan_back(table, from, to, each));
+        note(&mut self.failure, result)
+    }
 }
 
 struct WriteTx<'t> {
@@ -468,6 +483,10 @@ impl Tx for WriteTx<'_> {
         let result = self.table(table).and_then(|table| scan(table, from, to, each));
         note(&mut self.failure, result)
     }
+    fn scan_back(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
+        let result = self.table(table).and_then(|table| scan_back(table, from, to, each));
+        note(&mut self.failure, result)
+    }
 }
 
 fn get(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
@@ -480,7 +499,25 @@ fn scan(
     to: &[u8],
     each: &mut EachRow<'_>,
 ) -> Result<(), redb::Error> {
-    for row in table.range::<&[u8]>(from..to)? {
+    visit(table.range::<&[u8]>(from..to)?, each)
+}
+
+fn scan_back(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    from: &[u8],
+    to: &[u8],
+    each: &mut EachRow<'_>,
+) -> Result<(), redb::Error> {
+    visit(table.range::<&[u8]>(from..to)?.rev(), each)
+}
+
+type Bytes<'t> = AccessGuard<'t, &'static [u8]>;
+
+fn visit<'t>(
+    rows: impl Iterator<Item = Result<(Bytes<'t>, Bytes<'t>), StorageError>>,
+    each: &mut EachRow<'_>,
+) -> Result<(), redb::Error> {
+    for row in rows {
         let (key, value) = row?;
         if let ControlFlow::Break(()) = each(key.value(), value.value()) {
             break;

@@ -9,7 +9,12 @@
 //! | `meta` | name | `format`: number of the format; `secret`: 32 bytes |
 //! | `accounts` | account | when created, password keys |
 //! | `rosters` | account | version, items, requests |
-//! | `offline` | account 0x00 u64 | sequence number 0: counters; else a stanza |
+//! | `offline` | account 0x00 u64 | sequence number 0: counters; else a stanza, or where the archive has it |
+//! | `archive` | 0x00 id | a stanza, without attributes or children that only one reader may see |
+//! | `archive` | 0x01 account | nothing: the account is gone, its archive is being cleared |
+//! | `archive` | account 0x00 0x00 | what the account wants archived |
+//! | `archive` | account 0x00 0x01 id | a message in the account's archive: with whom, running totals |
+//! | `archive` | account 0x00 0x02 bare-jid 0x00 id | the same message by whom it is with: the resource |
 //! | `documents` | account 0x00 kind … | without kind: counters; else a document |
 //! | `last_seen` | account | when, status |
 //! | `tombstones` | account | nothing |
@@ -19,15 +24,20 @@
 //!
 //! An account's key is `domain 0x00 local`, so that a domain's accounts lie together; no part of a JID holds a zero byte. The
 //! counters lie beside what they count, where they mostly cost no further page.
+//!
+//! Archived stanzas lie in the order of their ids, which is that of receipt, so that a commit appends them to few pages whoever
+//! they are from; the small rows beside them say whose they are. An archive needs no counters of its own: each row carries the
+//! totals up to itself, and the difference of two rows tells what lies between.
 
 use crate::auth::{Credentials, ScramKeys};
+use crate::core::archive::{ArchiveDefault, ArchiveId, ArchivePrefs};
 use crate::core::clock::UtcTime;
 use crate::core::effects::DocumentKey;
 use crate::core::rooms::{
     Affiliation, Line, Member, Role, Roles, RoomConfig, RoomRecord, RoomState, Subject, Tombstone,
 };
 use crate::core::roster::{Item, Request, Roster, RosterVersion, Subscription};
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Jid};
 
 /// Number of the format that this program writes.
 pub(super) const FORMAT: u64 = 1;
@@ -36,8 +46,10 @@ pub(super) const FORMAT_KEY: &[u8] = b"format";
 /// Key of the server's secret in `meta`.
 pub(super) const SECRET_KEY: &[u8] = b"secret";
 
-/// Version byte of every record so far.
+/// Version byte of every record so far, but for some of `offline`.
 const V1: u8 = 1;
+/// Of those.
+const V2: u8 = 2;
 
 /// One table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +58,7 @@ pub(super) enum Table {
     Accounts,
     Rosters,
     Offline,
+    Archive,
     Documents,
     LastSeen,
     Tombstones,
@@ -55,11 +68,12 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 10] = [
+    pub(super) const ALL: [Table; 11] = [
         Table::Meta,
         Table::Accounts,
         Table::Rosters,
         Table::Offline,
+        Table::Archive,
         Table::Documents,
         Table::LastSeen,
         Table::Tombstones,
@@ -75,6 +89,7 @@ impl Table {
             Table::Accounts => "accounts",
             Table::Rosters => "rosters",
             Table::Offline => "offline",
+            Table::Archive => "archive",
             Table::Documents => "documents",
             Table::LastSeen => "last_seen",
             Table::Tombstones => "tombstones",
@@ -92,10 +107,14 @@ pub(super) struct Malformed(pub &'static str);
 /// Key of an account.
 pub(super) fn account_key(user: &BareJid) -> Vec<u8> {
     let mut key = Vec::with_capacity(user.as_str().len() + 1);
+    push_account_key(user, &mut key);
+    key
+}
+
+fn push_account_key(user: &BareJid, key: &mut Vec<u8>) {
     key.extend_from_slice(user.domain().as_bytes());
     key.push(0);
     key.extend_from_slice(user.local().unwrap_or_default().as_bytes());
-    key
 }
 
 /// The account that a key names.
@@ -130,6 +149,86 @@ pub(super) fn offline_key(user: &BareJid, seq: u64) -> Vec<u8> {
 /// Sequence number in the key of a stored message.
 pub(super) fn offline_seq(key: &[u8]) -> Result<u64, Malformed> {
     key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).ok_or(Malformed("offline key is short"))
+}
+
+const ARCHIVED_STANZA: u8 = 0;
+const ARCHIVE_CLEARED: u8 = 1;
+const ARCHIVE_PREFS: u8 = 0;
+const ARCHIVE_ROW: u8 = 1;
+const ARCHIVE_WITH: u8 = 2;
+
+/// Key of an archived stanza.
+pub(super) fn archived_key(id: ArchiveId) -> Vec<u8> {
+    [&[ARCHIVED_STANZA], &id.0.to_be_bytes()[..]].concat()
+}
+
+/// Bounds of the archived stanzas' keys: from the first, up to the second and without it.
+pub(super) fn archived_keys() -> ([u8; 1], [u8; 1]) {
+    ([ARCHIVED_STANZA], [ARCHIVED_STANZA + 1])
+}
+
+/// Key that says that an account's archive is being cleared.
+pub(super) fn cleared_key(user: &BareJid) -> Vec<u8> {
+    [&[ARCHIVE_CLEARED], &account_key(user)[..]].concat()
+}
+
+/// Bounds of these keys.
+pub(super) fn cleared_keys() -> ([u8; 1], [u8; 1]) {
+    ([ARCHIVE_CLEARED], [ARCHIVE_CLEARED + 1])
+}
+
+/// The account whose archive is being cleared.
+pub(super) fn account_of_cleared_key(key: &[u8]) -> Result<BareJid, Malformed> {
+    account_of_key(key.get(1..).unwrap_or_default())
+}
+
+fn archive_part(user: &BareJid, part: u8, room: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(user.as_str().len() + 3 + room);
+    push_account_key(user, &mut key);
+    key.extend_from_slice(&[0, part]);
+    key
+}
+
+/// Key of what an account wants archived.
+pub(super) fn archive_prefs_key(user: &BareJid) -> Vec<u8> {
+    archive_part(user, ARCHIVE_PREFS, 0)
+}
+
+/// Key of a message in an account's archive.
+pub(super) fn archive_key(user: &BareJid, id: ArchiveId) -> Vec<u8> {
+    let mut key = archive_part(user, ARCHIVE_ROW, 16);
+    key.extend_from_slice(&id.0.to_be_bytes());
+    key
+}
+
+/// What the keys of all messages in an account's archive begin with.
+pub(super) fn archive_keys(user: &BareJid) -> Vec<u8> {
+    archive_part(user, ARCHIVE_ROW, 16)
+}
+
+/// Key of a message in an account's archive by whom it is with.
+pub(super) fn archive_with_key(user: &BareJid, with: &str, id: ArchiveId) -> Vec<u8> {
+    let mut key = archive_with_keys(user, with);
+    key.extend_from_slice(&id.0.to_be_bytes());
+    key
+}
+
+/// What the keys of all messages with somebody begin with.
+pub(super) fn archive_with_keys(user: &BareJid, with: &str) -> Vec<u8> {
+    let mut key = archive_part(user, ARCHIVE_WITH, with.len() + 17);
+    key.extend_from_slice(with.as_bytes());
+    key.push(0);
+    key
+}
+
+/// The id at the end of a key.
+pub(super) fn archive_id(key: &[u8]) -> Result<ArchiveId, Malformed> {
+    key.last_chunk().map(|id| ArchiveId(u128::from_be_bytes(*id))).ok_or(Malformed("archive key is short"))
+}
+
+/// Whether a key, which begins with an account, is that of a message in its archive.
+pub(super) fn is_archive_key(key: &[u8], user: &BareJid) -> bool {
+    key.starts_with(&archive_keys(user))
 }
 
 /// Key of an account's document counters.
@@ -169,6 +268,34 @@ pub(super) struct OfflineHead {
     pub(super) last_seq: u64,
     pub(super) count: u64,
     pub(super) bytes: u64,
+}
+
+/// A message that waits for its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OfflineRow<'r> {
+    /// It says itself when it was received.
+    Stamped(&'r [u8]),
+    /// Received when the id was made.
+    Stanza(ArchiveId, &'r [u8]),
+    /// In the account's archive, with so many bytes.
+    Archived(ArchiveId, u64),
+}
+
+/// A message in an account's archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ArchiveRow {
+    /// Bare JID of the other side.
+    pub(super) with: String,
+    /// Messages that the archive ever had, with this one.
+    pub(super) count: u64,
+    /// Their bytes.
+    pub(super) bytes_to: u64,
+    /// Bytes of this one.
+    pub(super) bytes: u64,
+    /// Bytes of those that were gone when this one came.
+    pub(super) bytes_gone: u64,
+    /// When the oldest one was received that was still there.
+    pub(super) oldest: UtcTime,
 }
 
 /// What an account's private XML comes to.
@@ -321,6 +448,104 @@ pub(super) fn decode_offline_head(record: &[u8]) -> Result<OfflineHead, Malforme
     let head = OfflineHead { last_seq: input.number()?, count: input.number()?, bytes: input.number()? };
     input.end()?;
     Ok(head)
+}
+
+const IN_ARCHIVE: u8 = 0;
+const HERE: u8 = 1;
+
+pub(super) fn encode_offline(row: &OfflineRow<'_>) -> Vec<u8> {
+    let waiting = |id: &ArchiveId, kind| [&[V2], &id.0.to_be_bytes()[..], &[kind]].concat();
+    match row {
+        OfflineRow::Stamped(stanza) => encode_xml(stanza),
+        OfflineRow::Stanza(id, stanza) => {
+            let mut out = waiting(id, HERE);
+            out.extend_from_slice(stanza);
+            out
+        }
+        OfflineRow::Archived(id, bytes) => {
+            let mut out = waiting(id, IN_ARCHIVE);
+            put_number(&mut out, *bytes);
+            out
+        }
+    }
+}
+
+pub(super) fn decode_offline(record: &[u8]) -> Result<OfflineRow<'_>, Malformed> {
+    let Some((&V2, rest)) = record.split_first() else { return decode_xml(record).map(OfflineRow::Stamped) };
+    let mut input = Input { rest };
+    let id = ArchiveId(u128::from_be_bytes(*input.array()?));
+    match input.byte()? {
+        HERE => Ok(OfflineRow::Stanza(id, input.rest)),
+        IN_ARCHIVE => {
+            let bytes = input.number()?;
+            input.end()?;
+            Ok(OfflineRow::Archived(id, bytes))
+        }
+        _ => Err(Malformed("unknown kind of message")),
+    }
+}
+
+pub(super) fn encode_archive(row: &ArchiveRow) -> Vec<u8> {
+    let mut out = Vec::with_capacity(row.with.len() + 32);
+    out.push(V1);
+    put_bytes(&mut out, row.with.as_bytes());
+    for number in [row.count, row.bytes_to, row.bytes, row.bytes_gone, row.oldest.0] {
+        put_number(&mut out, number);
+    }
+    out
+}
+
+pub(super) fn decode_archive(record: &[u8]) -> Result<ArchiveRow, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let row = ArchiveRow {
+        with: input.text()?.to_owned(),
+        count: input.number()?,
+        bytes_to: input.number()?,
+        bytes: input.number()?,
+        bytes_gone: input.number()?,
+        oldest: UtcTime(input.number()?),
+    };
+    input.end()?;
+    Ok(row)
+}
+
+/// The resource that a message is to or from; empty if none.
+pub(super) fn encode_archive_with(resource: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(resource.len() + 1);
+    out.push(V1);
+    out.extend_from_slice(resource.as_bytes());
+    out
+}
+
+pub(super) fn decode_archive_with(record: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(Input::versioned(record)?.rest).map_err(|_| Malformed("not UTF-8"))
+}
+
+pub(super) fn encode_archive_prefs(prefs: &ArchivePrefs) -> Vec<u8> {
+    let mut out = vec![V1, prefs.default as u8];
+    for list in [&prefs.always, &prefs.never] {
+        put_number(&mut out, list.len() as u64);
+        list.iter().for_each(|jid| put_bytes(&mut out, jid.as_str().as_bytes()));
+    }
+    out
+}
+
+pub(super) fn decode_archive_prefs(record: &[u8]) -> Result<ArchivePrefs, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let default = input.byte()?;
+    let known = ArchiveDefault::ALL.into_iter().find(|known| *known as u8 == default);
+    let mut prefs =
+        ArchivePrefs { default: known.ok_or(Malformed("unknown default of the archive"))?, ..ArchivePrefs::default() };
+    for list in [&mut prefs.always, &mut prefs.never] {
+        for _ in 0..input.number()? {
+            match input.text()? {
+                "" => return Err(Malformed("not a JID")),
+                jid => list.push(Jid::from_prepared(jid)),
+            }
+        }
+    }
+    input.end()?;
+    Ok(prefs)
 }
 
 pub(super) fn encode_documents_head(head: &DocumentsHead) -> Vec<u8> {
@@ -729,12 +954,52 @@ mod tests {
             decode_last_seen,
             "01 8001 02c3a9",
         );
+        let row = ArchiveRow {
+            with: "b@x".to_owned(),
+            count: 3,
+            bytes_to: 300,
+            bytes: 200,
+            bytes_gone: 1,
+            oldest: UtcTime(1_795_375_850_000),
+        };
+        check(&row, encode_archive, decode_archive, "01 03624078 03 ac02 c801 01 90c4f5a5a034");
+        let mut prefs = ArchivePrefs::default();
+        check(&prefs, encode_archive_prefs, decode_archive_prefs, "01 00 00 00");
+        prefs.default = ArchiveDefault::Never;
+        prefs.always.push(Jid::from_prepared("a@x"));
+        prefs.never.push(Jid::from_prepared("b@x/c"));
+        check(&prefs, encode_archive_prefs, decode_archive_prefs, "01 02 01 03614078 01 056240782f63");
+        assert_eq!(encode_archive_with("é"), "\x01é".as_bytes());
+        assert_eq!(decode_archive_with("\x01é".as_bytes()), Ok("é"));
+        assert_eq!(decode_archive_with(b"\x01\xff"), Err(Malformed("not UTF-8")));
+        assert_eq!(decode_archive_with(b"\x02"), Err(Malformed("written by a newer version")));
         check(&1, |format| encode_format(*format), decode_format, "01 01");
         check(&[7; 32], encode_secret, decode_secret, &["01", &"07".repeat(32)].concat());
         assert_eq!(encode_xml(b"<m/>"), b"\x01<m/>");
         assert_eq!(decode_xml(b"\x01<m/>"), Ok(&b"<m/>"[..]));
         assert_eq!(decode_xml(b"\x02<m/>"), Err(Malformed("written by a newer version")));
         assert_eq!(encode_tombstone(), b"\x01");
+    }
+
+    #[test]
+    fn golden_messages_that_wait() {
+        let id = ArchiveId(0x0102_0000_0000_0000_0000_0000_0000_00ff);
+        let zeros = "00".repeat(13);
+        for (row, record) in [
+            (OfflineRow::Stamped(b"<m/>"), "013c6d2f3e".to_owned()),
+            (OfflineRow::Stanza(id, b"<m/>"), format!("020102{zeros}ff013c6d2f3e")),
+            (OfflineRow::Archived(id, 300), format!("020102{zeros}ff00ac02")),
+        ] {
+            let bytes = encode_offline(&row);
+            assert_eq!((hex(&bytes), decode_offline(&bytes)), (record, Ok(row)));
+        }
+        let archived = encode_offline(&OfflineRow::Archived(id, 300));
+        for len in 0..archived.len() {
+            decode_offline(&archived[..len]).expect_err("cut off");
+        }
+        decode_offline(&[&archived[..], &[0]].concat()).expect_err("longer");
+        decode_offline(&[&archived[..17], &[7]].concat()).expect_err("unknown kind");
+        assert_eq!(decode_offline(b"\x03"), Err(Malformed("written by a newer version")));
     }
 
     #[test]
@@ -779,6 +1044,15 @@ mod tests {
             let key = offline_key(&BareJid::from_prepared(&[other, "@example.com"].concat()), u64::MAX);
             assert_eq!(from <= key && key < to, inside, "{other}");
         }
+        let (id, from) = (ArchiveId(0x0102), "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02");
+        assert_eq!(archived_key(id), ["\0", from].concat().as_bytes());
+        assert_eq!(archive_prefs_key(&user), b"example.com\0juliet\0\0");
+        assert_eq!(archive_key(&user, id), ["example.com\0juliet\0\x01", from].concat().as_bytes());
+        assert_eq!(archive_with_key(&user, "b@x", id), ["example.com\0juliet\0\x02b@x\0", from].concat().as_bytes());
+        assert_eq!(archive_id(&archive_key(&user, id)), Ok(id));
+        assert!(is_archive_key(&archive_key(&user, id), &user) && !is_archive_key(&archive_prefs_key(&user), &user));
+        assert_eq!(cleared_key(&user), b"\x01example.com\0juliet");
+        assert_eq!(account_of_cleared_key(&cleared_key(&user)), Ok(user.clone()));
         let private = |name: &str, ns: &str| {
             document_key(&user, &DocumentKey::Private { name: name.to_owned(), ns: ns.to_owned() })
         };

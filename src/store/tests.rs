@@ -8,10 +8,12 @@ use redb::backends::InMemoryBackend;
 use zeroize::Zeroizing;
 
 use super::apply::{Engine, Random};
+use super::archive_tests;
 use super::schema::Table;
 use super::{Authenticator, Faults, MemoryStore, OpenCause, RedbStore, Store};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, DomainConfig};
+use crate::core::archive::Keep;
 use crate::core::clock::UtcTime;
 use crate::core::effects::{DocumentKey, Half, StoreError, StoreReply, StoreRequest as R, Stored};
 use crate::core::rooms::{Line, RoomConfig, RoomRecord, RoomState, Tombstone};
@@ -30,6 +32,7 @@ pub(super) fn config() -> Config {
     limits.request_bytes_max = 80;
     limits.offline_messages_max = 3;
     limits.offline_bytes_max = 20;
+    limits.archive_bytes_max = 1600;
     limits.vcard_bytes_max = 10;
     limits.private_bytes_max = 8;
     limits.private_total_bytes_max = 12;
@@ -106,10 +109,11 @@ pub(super) fn offline(user: &str, stanza: &str) -> R {
         user: jid(user),
         from: crate::jid::Jid::from_prepared("sender@remote.test/r"),
         stanza: stanza.as_bytes().to_vec(),
+        archived: None,
     }
 }
 
-fn page(user: &str, delete_to: u64, after: u64, bytes_max: usize) -> R {
+pub(super) fn page(user: &str, delete_to: u64, after: u64, bytes_max: usize) -> R {
     R::OfflinePage { user: jid(user), delete_to, after, bytes_max }
 }
 
@@ -171,7 +175,21 @@ pub(super) fn show(reply: &StoreReply) -> String {
         }
         Ok(Stored::Removed { contacts }) => contacts.iter().map(half).collect::<Vec<_>>().join(" | "),
         Ok(Stored::Offline(messages)) => {
-            messages.iter().map(|(seq, stanza)| format!("{seq}:{}", text(stanza))).collect::<Vec<_>>().join(" ")
+            let each = messages.iter().map(|message| {
+                let at = message.at.map_or(String::new(), |at| format!("@{}", at.0));
+                let mark = if message.archived.is_some() { "+" } else { "" };
+                format!("{}:{}{at}{mark}", message.number, text(&message.stanza))
+            });
+            each.collect::<Vec<_>>().join(" ")
+        }
+        Ok(Stored::ArchivePage(page)) => {
+            let each = page.messages.iter().map(|(_, stanza)| text(stanza));
+            let number = |number: Option<u64>| number.map_or("?".to_owned(), |number| number.to_string());
+            let end = if page.complete { "." } else { "" };
+            format!("{}{end} {}/{}", each.collect::<Vec<_>>().join(" "), number(page.index), number(page.count))
+        }
+        Ok(Stored::ArchiveBounds(bounds)) => {
+            bounds.map_or("empty".to_owned(), |(first, last)| format!("{}..{}", first.time().0, last.time().0))
         }
         Ok(Stored::Document(document)) => document.as_ref().map_or("none".to_owned(), |document| text(document)),
         Ok(Stored::Relation { exists, sees_presence, last_seen }) => format!("{exists} {sees_presence} {last_seen:?}"),
@@ -189,7 +207,7 @@ pub(super) fn show(reply: &StoreReply) -> String {
 }
 
 /// Each request with its reply, one by one, on both stores; then all of them as one batch, which must come to the same.
-fn check(rows: &[(R, &str)]) {
+pub(super) fn check(rows: &[(R, &str)]) {
     let (mut memory, mut redb) = (memory(), redb());
     for store in [&mut memory as &mut dyn Store, &mut redb] {
         for (request, expected) in rows {
@@ -229,9 +247,23 @@ pub(super) fn again(request: &R) -> R {
             stanza: stanza.clone(),
             at: *at,
         },
-        R::OfflinePut { user, from, stanza } => {
-            R::OfflinePut { user: user.clone(), from: from.clone(), stanza: stanza.clone() }
+        R::OfflinePut { user, from, stanza, archived } => {
+            R::OfflinePut { user: user.clone(), from: from.clone(), stanza: stanza.clone(), archived: *archived }
         }
+        R::ArchivePut { id, from, to, sender, receiver, offline, stanza } => R::ArchivePut {
+            id: *id,
+            from: from.clone(),
+            to: to.clone(),
+            sender: *sender,
+            receiver: *receiver,
+            offline: *offline,
+            stanza: stanza.clone(),
+        },
+        R::ArchivePage { user, filter, paging } => {
+            R::ArchivePage { user: user.clone(), filter: filter.clone(), paging: paging.clone() }
+        }
+        R::ArchiveBounds { user } => R::ArchiveBounds { user: user.clone() },
+        R::ArchivePrefsPut { user, prefs } => R::ArchivePrefsPut { user: user.clone(), prefs: prefs.clone() },
         R::OfflinePage { user, delete_to, after, bytes_max } => {
             R::OfflinePage { user: user.clone(), delete_to: *delete_to, after: *after, bytes_max: *bytes_max }
         }
@@ -661,14 +693,21 @@ fn faults() {
 }
 
 /// xorshift64*; seeds must not be 0.
-pub(super) struct Dice(pub(super) u64);
+pub(super) struct Dice {
+    state: u64,
+    /// When the last message was received.
+    clock: u64,
+}
 
 impl Dice {
+    pub(super) fn new(seed: u64) -> Dice {
+        Dice { state: seed, clock: 0 }
+    }
     pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
+        self.state ^= self.state >> 12;
+        self.state ^= self.state << 25;
+        self.state ^= self.state >> 27;
+        (self.state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % n
     }
     fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
         from[self.below(from.len() as u64) as usize]
@@ -695,8 +734,15 @@ pub(super) fn any_request(dice: &mut Dice) -> R {
         15..=18 => put(user, other, text),
         19..=21 => remove(user, other),
         22..=45 => event(user, dice.pick(&EVENTS), other),
-        46..=50 => offline(user, text),
-        51..=54 => page(user, dice.below(8), number, 6 * number as usize),
+        46..=48 => offline(user, text),
+        49 => archive_tests::all(user),
+        50..=52 => {
+            const KEEPS: [Keep; 3] = [Keep::No, Keep::Yes, Keep::IfWanted];
+            dice.clock += 1 + dice.below(3);
+            let keep = (KEEPS[dice.below(3) as usize], KEEPS[dice.below(3) as usize]);
+            archive_tests::message(dice.clock, user, other, keep, number < 3, text)
+        }
+        53..=54 => page(user, dice.below(8), number, 6 * number as usize),
         55..=58 => document(user, &key, text),
         59..=60 => R::DocumentGet { user: jid(user), key },
         61 => R::LastSeen { user: jid(user), at: UtcTime(number), status: text.to_owned() },
@@ -733,7 +779,7 @@ fn check_pairs(store: &mut dyn Store) {
 #[test]
 fn random_sequences_agree() {
     for seed in 1..=16 {
-        let mut dice = Dice(seed * 0x9e37_79b9);
+        let mut dice = Dice::new(seed * 0x9e37_79b9);
         let (mut memory, mut redb) = (memory(), redb());
         for _ in 0..60 {
             let batch: Vec<R> = (0..=dice.below(12)).map(|_| any_request(&mut dice)).collect();
@@ -748,15 +794,15 @@ fn random_sequences_agree() {
 }
 
 /// A directory that goes when the test does.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Scratch {
+    pub(super) fn new(name: &str) -> Scratch {
         let path = std::env::temp_dir().join(format!("whinchat-store-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a temporary directory");
         Scratch(path)
     }
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.0.join("whinchat.redb")
     }
 }

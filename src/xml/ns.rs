@@ -110,3 +110,39 @@ pub const RSM: &str = "http://jabber.org/protocol/rsm";
 pub const RETRACT: &str = "urn:xmpp:message-retract:1";
 /// Moderated message retraction, XEP-0425.
 pub const MODERATE: &str = "urn:xmpp:message-moderate:1";
+/// Message archive management, XEP-0313.
+pub const MAM: &str = "urn:xmpp:mam:2";
+/// Its newer half: pages flipped, messages by id, metadata.
+pub const MAM_EXTENDED: &str = "urn:xmpp:mam:2#extended";
+/// Data forms validation, XEP-0122.
+pub const VALIDATE: &str = "http://jabber.org/protocol/xdata-validate";
+/// Message reactions, XEP-0444.
+pub const REACTIONS: &str = "urn:xmpp:reactions:0";
+/// Its first version.
+pub const RETRACT_0: &str = "urn:xmpp:message-retract:0";
+/// Message fastening, XEP-0422.
+pub const FASTEN: &str = "urn:xmpp:fasten:0";
+/// Last message correction, XEP-0308.
+pub const CORRECT: &str = "urn:xmpp:message-correct:0";
+/// Message attaching, XEP-0367.
+pub const ATTACHING: &str = "urn:xmpp:message-attaching:1";
+/// OMEMO as most clients have it, XEP-0384 0.3.
+pub const OMEMO: &str = "eu.siacs.conversations.axolotl";
+/// OMEMO, XEP-0384 0.4 to 0.7.
+pub const OMEMO_1: &str = "urn:xmpp:omemo:1";
+/// OMEMO, XEP-0384 since 0.8.
+pub const OMEMO_2: &str = "urn:xmpp:omemo:2";
+/// Explicit message encryption, XEP-0380.
+pub const ENCRYPTION: &str = "urn:xmpp:eme:0";
+/// OpenPGP for XMPP, XEP-0373.
+pub const OPENPGP: &str = "urn:xmpp:openpgp:0";
+/// Legacy OpenPGP, XEP-0027.
+pub const PGP: &str = "jabber:x:encrypted";
+/// Jingle message initiation, XEP-0353.
+pub const JINGLE_MESSAGE: &str = "urn:xmpp:jingle-message:0";
+/// Call invites, XEP-0482.
+pub const CALL_INVITES: &str = "urn:xmpp:call-invites:0";
+/// Stateless file sharing, XEP-0447.
+pub const FILE_SHARING: &str = "urn:xmpp:sfs:0";
+/// Out-of-band data, XEP-0066.
+pub const OOB: &str = "jabber:x:oob";

@@ -317,6 +317,11 @@ impl<'t> Element<'t> {
         }
     }
 
+    /// Where it stands in the text that the tree was read from, from `<` to behind the last `>`.
+    pub fn range(&self) -> Range<usize> {
+        self.node().start..self.node().end
+    }
+
     /// The element as written.
     pub fn source(&self) -> &'t str {
         self.slice(self.node().start..self.node().end)

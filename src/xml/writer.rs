@@ -137,6 +137,22 @@ pub fn escape_text(text: &str, buf: &mut Vec<u8>) {
     let _ = Escaping { buf, attribute: false }.write_str(text);
 }
 
+/// Adds a child at the end of a whole element, the last in `buf`, whose name is `root` if it has no end tag yet.
+pub fn append_child(buf: &mut Vec<u8>, root: &str, write: impl FnOnce(&mut Vec<u8>)) {
+    if buf.ends_with(b"/>") {
+        buf.truncate(buf.len() - 2);
+        buf.extend_from_slice(b"></");
+        buf.extend_from_slice(root.as_bytes());
+        buf.push(b'>');
+    }
+    let end = buf.len();
+    let end_tag = end - memchr::memrchr(b'<', buf).unwrap_or(end);
+    write(buf);
+    if let Some(tail) = buf.get_mut(end - end_tag..) {
+        tail.rotate_left(end_tag);
+    }
+}
+
 struct Escaping<'b> {
     buf: &'b mut Vec<u8>,
     attribute: bool,
@@ -180,6 +196,19 @@ mod tests {
     }
 
     fn keep(_: &mut Writer<'_>) {}
+
+    #[test]
+    fn children_are_added_at_the_end() {
+        let check = |stanza: &str, expected: &str| {
+            let mut buf = format!("<before/>{stanza}").into_bytes();
+            append_child(&mut buf, "m", |buf| buf.extend_from_slice(b"<new/>"));
+            assert_eq!(String::from_utf8_lossy(&buf), format!("<before/>{expected}"));
+        };
+        check("<m><b>a</b></m>", "<m><b>a</b><new/></m>");
+        check("<m><b/></m >", "<m><b/><new/></m >");
+        check("<m id='/>'/>", "<m id='/>'><new/></m>");
+        check("<m><![CDATA[</m>]]></m>", "<m><![CDATA[</m>]]><new/></m>");
+    }
 
     #[test]
     fn elements_are_balanced_and_escaped() {

@@ -304,6 +304,8 @@ fn told(answer: &Answer) -> String {
 fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
     let mut domains = "capulet.test,montague.test,example.test";
     let mut registration = "open";
+    // A script about something else need not name the ids of an archive in every message.
+    let mut archive = "false";
     let mut contacts = String::new();
     let mut top = BTreeMap::from([("scram_iterations", "4096".to_owned())]);
     let mut limits = BTreeMap::from([("rates", "false".to_owned())]);
@@ -314,6 +316,7 @@ fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
         match key.as_str() {
             "domains" => domains = value,
             "registration" => registration = value,
+            "archive" => archive = value,
             "contacts" => contacts += &format!("contacts = {value}\n"),
             "rooms" | "rooms_name" => contacts += &format!("{key} = {toml}\n"),
             "password_hash" | "scram_iterations" | "scrypt_log_n" => drop(top.insert(key, toml)),
@@ -325,7 +328,8 @@ fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
     };
     let mut text = format!("{}[limits]\n{}", lines(&top), lines(&limits));
     for domain in domains.split(',') {
-        text += &format!("[[domain]]\nname = {domain:?}\nregistration = {registration:?}\n{contacts}");
+        text +=
+            &format!("[[domain]]\nname = {domain:?}\nregistration = {registration:?}\narchive = {archive}\n{contacts}");
     }
     Config::parse(&text, Path::new("/nonexistent")).map_err(|mistakes| format!("{mistakes:?} in\n{text}"))
 }
