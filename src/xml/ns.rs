@@ -146,3 +146,7 @@ pub const CALL_INVITES: &str = "urn:xmpp:call-invites:0";
 pub const FILE_SHARING: &str = "urn:xmpp:sfs:0";
 /// Out-of-band data, XEP-0066.
 pub const OOB: &str = "jabber:x:oob";
+/// A retracted message leaves a tombstone, XEP-0424.
+pub const RETRACT_TOMBSTONE: &str = "urn:xmpp:message-retract:1#tombstone";
+/// Moderated message retraction, XEP-0425 version 0.2.
+pub const MODERATE_0: &str = "urn:xmpp:message-moderate:0";

@@ -3,7 +3,7 @@
 use super::room::Room;
 use super::{Outcome, Request, Stanza};
 use crate::core::parked::Waiting;
-use crate::core::rooms::{Affiliation, RoomItem};
+use crate::core::rooms::RoomItem;
 use crate::core::router::ParkedIq;
 use crate::handlers::prelude::*;
 use crate::jid::BareJid;
@@ -15,15 +15,23 @@ const SERVICE_NAME: &str = "Group chat";
 
 const SERVICE_FEATURES: [&str; 6] =
     [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::RSM, ns::MUC, ns::MUC_STABLE_ID, ns::PING];
-const ROOM_FEATURES: [&str; 8] = [
+const ROOM_FEATURES: [&str; 16] = [
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
     ns::MUC,
+    ns::MUC_REGISTER,
+    ns::MUC_REQUEST,
     ns::MUC_SELF_PING,
     ns::MUC_STABLE_ID,
+    ns::MODERATE_0,
+    ns::MODERATE,
     ns::OCCUPANT_ID,
     ns::PING,
+    ns::REGISTER,
+    ns::RETRACT,
+    ns::RETRACT_TOMBSTONE,
     ns::STANZA_ID,
+    ns::VCARD,
 ];
 
 /// The service in its host's list of items.
@@ -129,10 +137,6 @@ fn write_rooms(core: &Core, rooms: &[RoomItem], paged: bool, w: &mut Writer<'_>)
 
 /// Section 6.4.
 pub(super) fn room_info(_: &mut Core, _: Now, room: &mut Room, request: &Request<'_>, out: &mut Outputs) -> Outcome {
-    let user = request.stanza.from.bare();
-    if room.locked && room.record.affiliation(user) < Affiliation::Owner {
-        return Err(StanzaError::ITEM_NOT_FOUND.into());
-    }
     match request.payload.attr("node") {
         None => {}
         Some("x-roomuser-item") => return reserved_nick(room, request, out),

@@ -36,6 +36,19 @@ impl History {
         self.bytes
     }
 
+    /// A line by its `stanza-id`, if nobody has taken it back.
+    pub(super) fn find(&self, id: &str) -> Option<&Line> {
+        self.lines.iter().rev().find(|line| line.id == id && !is_tombstone(line))
+    }
+
+    /// A line takes the place of the one with its number.
+    pub(super) fn replace(&mut self, line: Line) {
+        if let Some(place) = self.lines.iter_mut().find(|place| place.seq == line.seq) {
+            self.bytes = (self.bytes + line.xml.len()).saturating_sub(place.xml.len());
+            *place = line;
+        }
+    }
+
     fn push(&mut self, line: Line, limits: &Limits) {
         self.last_seq = line.seq;
         self.bytes += line.xml.len();
@@ -45,6 +58,10 @@ impl History {
             self.bytes -= line.xml.len();
         }
     }
+}
+
+fn is_tombstone(line: &Line) -> bool {
+    line.by.is_empty()
 }
 
 /// One more line was told; its number is given here.
@@ -106,17 +123,17 @@ impl Wanted {
 pub(super) fn replay(now: Now, room: &Room, session: &Session, wanted: Wanted, out: &mut Outputs) {
     let stanzas_max = wanted.stanzas_max.unwrap_or(usize::MAX).min(usize::from(room.config().history));
     let mut chars_left = wanted.chars_max.unwrap_or(usize::MAX);
-    let mut chosen = 0;
-    for line in room.history.lines.iter().rev().take(stanzas_max) {
+    let mut chosen = Vec::new();
+    for line in room.history.lines.iter().rev().filter(|line| !is_tombstone(line)).take(stanzas_max) {
         let bytes = line.xml.len() + session.to.len();
         if bytes > chars_left || !wanted.takes(line, now.utc) {
             break;
         }
         chars_left -= bytes;
-        chosen += 1;
+        chosen.push(line);
     }
     let mut rest = Vec::new();
-    for line in room.history.lines.range(room.history.lines.len() - chosen..) {
+    for line in chosen.into_iter().rev() {
         rest.clear();
         let xml = line.xml.strip_prefix(b"<message").and_then(|xml| xml.strip_suffix(END)).unwrap_or_default();
         rest.extend_from_slice(xml);

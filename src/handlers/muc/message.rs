@@ -2,7 +2,8 @@
 
 use super::history;
 use super::room::{Occupant, Room, push_addressed};
-use super::{Change, Outcome, Refusal, Stanza, commit, presence};
+use super::privilege::Act;
+use super::{Change, Outcome, Refusal, Stanza, commit, invite, moderation, presence, voice};
 use crate::core::rooms::{Line, Role, Subject};
 use crate::handlers::prelude::*;
 
@@ -26,11 +27,35 @@ pub(super) fn on_message(
             Err(StanzaError::BAD_REQUEST.text("A message to one occupant is no groupchat message.").into())
         }
         (_, Some(nick)) => whisper(core, room, conn, stanza, root, nick, out),
-        (_, None) => Err(StanzaError::BAD_REQUEST.text("A message to a room is a groupchat message.").into()),
+        (_, None) => to_room(core, now, room, conn, stanza, root, out),
     }
 }
 
-const NOT_INSIDE: StanzaError = StanzaError::NOT_ACCEPTABLE.text("You are not in the room.");
+/// What is for the room itself: invitations, answers to them, requests for voice.
+fn to_room(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    out: &mut Outputs,
+) -> Outcome {
+    if let Some(x) = root.child("x", ns::MUC_USER) {
+        if let Some(decline) = x.child("decline", ns::MUC_USER) {
+            return invite::decline(core, now, room, stanza, &decline, out);
+        }
+        if x.child("invite", ns::MUC_USER).is_some() {
+            return invite::invite(core, now, room, conn, stanza, &x, out);
+        }
+    }
+    match root.child("x", ns::DATA_FORMS) {
+        Some(form) => voice::on_form(core, room, conn, &form, out),
+        None => Err(StanzaError::BAD_REQUEST.text("A message to a room is a groupchat message.").into()),
+    }
+}
+
+pub(super) const NOT_INSIDE: StanzaError = StanzaError::NOT_ACCEPTABLE.text("You are not in the room.");
 
 fn speak(
     core: &mut Core,
@@ -45,7 +70,7 @@ fn speak(
     if root.child("subject", ns::CLIENT).is_some() && !has(root, "body") && !has(root, "thread") {
         return change_subject(core, now, room, conn, stanza, root, out);
     }
-    if occupant.role < Role::Participant {
+    if !Act::Speak.is_allowed(occupant.role, room.config()) {
         return Err(StanzaError::FORBIDDEN.text("You may not speak here.").into());
     }
     let kept = is_kept(root);
@@ -61,6 +86,7 @@ fn speak(
     if kept {
         let by = occupant.id.to_string();
         let line = Line { seq: 0, at: now.utc, id, by, xml: [b"<message", &*rest].concat() };
+        moderation::on_retraction(core, now, room, conn, root, &line.by, out);
         history::keep(core, room, conn, line, out);
     }
     Ok(())
@@ -142,12 +168,7 @@ fn change_subject(
     out: &mut Outputs,
 ) -> Outcome {
     let occupant = room.occupant_of(conn).ok_or(NOT_INSIDE)?;
-    let allowed = match occupant.role {
-        Role::Moderator => true,
-        Role::Participant => room.config().change_subject,
-        Role::Visitor | Role::None => false,
-    };
-    if !allowed {
+    if !Act::ChangeSubject.is_allowed(occupant.role, room.config()) {
         return Err(StanzaError::FORBIDDEN.text("You may not change the subject.").into());
     }
     let text = root.child("subject", ns::CLIENT).map(|subject| subject.text().into_owned()).unwrap_or_default();
@@ -186,8 +207,10 @@ fn whisper(
 ) -> Outcome {
     let occupant = room.occupant_of(conn).ok_or(NOT_INSIDE)?;
     let receiver = room.nick_holder(nick).and_then(|key| room.occupant(key)).ok_or(StanzaError::ITEM_NOT_FOUND)?;
-    let least = room.config().private_messages;
-    if least == Role::None || (occupant.role < least && receiver.role < Role::Moderator) {
+    let config = room.config();
+    // Who may not write to everybody may still turn to a moderator, unless nobody may.
+    let to_moderator = receiver.role == Role::Moderator && config.private_messages > Role::None;
+    if !Act::Whisper.is_allowed(occupant.role, config) && !to_moderator {
         return Err(StanzaError::FORBIDDEN.text("You may not write to single occupants here.").into());
     }
     let rest = compose(room, occupant, stanza, root, |w| {

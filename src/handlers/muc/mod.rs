@@ -12,12 +12,20 @@
 //! A line is checked and copied once; for each occupant only `to` is put in. A receiver that does not read does not hold the
 //! others back, as in a conversation of two: it is dropped when its output is full.
 
+mod admin;
+mod card;
 mod config;
 mod disco;
 mod history;
+mod invite;
 mod message;
+mod moderation;
 mod presence;
+mod privilege;
+mod register;
+mod relay;
 mod room;
+mod voice;
 
 use std::borrow::Cow;
 
@@ -26,7 +34,7 @@ use slab::Slab;
 
 use super::prelude::*;
 use crate::core::parked::Waiting;
-use crate::core::rooms::{RoomRecord, RoomState, Tombstone};
+use crate::core::rooms::{Affiliation, Line, RoomRecord, RoomState, Tombstone};
 use crate::core::session::AccountId;
 use crate::jid::{BareJid, FullJid, Jid, JidRef};
 use crate::xml::{Frame, Kind, Tree};
@@ -34,7 +42,7 @@ pub(super) use disco::write_service_item;
 use history::History;
 use room::{Notice, Room};
 
-pub(super) const HANDLER: Handler = Handler { name: "muc", spec: "XEP-0045 1.35", ..Handler::EMPTY };
+pub(super) const HANDLER: Handler = Handler { name: "muc", spec: "XEP-0045 1.35, XEP-0249 1.2, XEP-0410 1.1, XEP-0421 1.0, XEP-0424 0.4, XEP-0425 0.3, XEP-0486 0.1", ..Handler::EMPTY };
 
 /// How long the name of a destroyed room is kept from strangers, in milliseconds: 30 days.
 const TOMBSTONE_MILLIS: u64 = 30 * 24 * 3600 * 1000;
@@ -221,6 +229,14 @@ const REQUESTS: &[(&str, &str, &str, Run)] = &[
     ("get", ns::DISCO_ITEMS, "query", disco::room_items),
     ("get", ns::MUC_OWNER, "query", config::show),
     ("set", ns::MUC_OWNER, "query", config::set),
+    ("get", ns::MUC_ADMIN, "query", admin::list),
+    ("set", ns::MUC_ADMIN, "query", admin::set),
+    ("get", ns::REGISTER, "query", register::show),
+    ("set", ns::REGISTER, "query", register::set),
+    ("set", ns::MODERATE, "moderate", moderation::moderate),
+    ("set", ns::FASTEN_0, "apply-to", moderation::moderate),
+    ("get", ns::VCARD, "vCard", card::show),
+    ("set", ns::VCARD, "vCard", card::set),
     ("get", ns::PING, "ping", ping),
 ];
 
@@ -334,11 +350,15 @@ fn on_iq(
     root: &Element<'_>,
     out: &mut Outputs,
 ) -> Outcome {
+    if let Some(nick) = stanza.to.resource() {
+        return relay::on_iq(core, room, conn, stanza, root, nick, out);
+    }
     let (Some(kind @ ("get" | "set")), Some(payload)) = (stanza.type_.as_deref(), root.only_child()) else {
         return Ok(());
     };
-    if !stanza.to.is_bare() {
-        return Err(StanzaError::SERVICE_UNAVAILABLE.into());
+    // A room that is not configured yet is nobody's but its owner's.
+    if room.locked && room.record.affiliation(stanza.from.bare()) < Affiliation::Owner {
+        return Err(StanzaError::ITEM_NOT_FOUND.into());
     }
     let found = REQUESTS.iter().find(|(k, ns, name, _)| *k == kind && payload.is(name, ns));
     let (_, _, _, run) = found.ok_or(StanzaError::SERVICE_UNAVAILABLE)?;
@@ -355,6 +375,10 @@ fn ping(_: &mut Core, _: Now, _: &mut Room, request: &Request<'_>, out: &mut Out
 enum Change {
     /// The room as it shall be.
     Save(Box<RoomRecord>),
+    /// The room as it shall be, and its vCard.
+    Card(Box<RoomRecord>, Vec<u8>),
+    /// A line in the place of the one with its number.
+    Line(Line),
     /// Its end.
     Destroy(Option<Tombstone>),
 }
@@ -370,18 +394,28 @@ fn commit(
     then: impl FnOnce(&mut Core, Now, ConnId, &mut Room, Result<(), StanzaError>, &mut Outputs) + 'static,
     out: &mut Outputs,
 ) {
+    // Whether the store has the room after this.
     let lasting = match &change {
-        Change::Save(record) => record.config.persistent && !room.locked,
+        Change::Save(record) | Change::Card(record, _) => record.config.persistent && !room.locked,
+        Change::Line(_) => room.stored,
         Change::Destroy(_) => false,
     };
-    if !lasting && !room.stored {
-        room.apply(change, false);
+    let unstored = match &change {
+        Change::Line(_) => !(room.stored && room.config().archived),
+        _ => !lasting && !room.stored,
+    };
+    if unstored {
+        room.apply(change, lasting);
         return then(core, now, conn, room, Ok(()), out);
     }
     let name = room.jid.clone();
     let request = match &change {
         Change::Save(record) if lasting => StoreRequest::RoomSave { room: name, record: record.clone() },
+        Change::Card(record, content) => {
+            StoreRequest::RoomCard { room: name, record: record.clone(), content: content.clone() }
+        }
         Change::Save(_) => StoreRequest::RoomDestroy { room: name, tombstone: None },
+        Change::Line(line) => StoreRequest::RoomLine { room: name, line: line.clone() },
         Change::Destroy(tombstone) => StoreRequest::RoomDestroy { room: name, tombstone: tombstone.clone() },
     };
     room.saving = true;

@@ -176,6 +176,17 @@ fn tell_others(room: &Room, occupant: &Occupant, conn: ConnId, out: &mut Outputs
     }
 }
 
+/// A new moderator is told what only moderators see: addresses, and who is not shown to everybody.
+pub(super) fn show_hidden(room: &Room, moderator: &Occupant, out: &mut Outputs) {
+    for (_, other) in room.occupants().filter(|(_, other)| !std::ptr::eq(*other, moderator)) {
+        if !room.config().non_anonymous || !other.seen {
+            for session in &moderator.sessions {
+                room.tell_of(other, session, Role::Moderator, false, &Notice::default(), out);
+            }
+        }
+    }
+}
+
 /// What who enters is sent, in the order of section 7.1: the others, itself, what was said, the subject (PROTOCOL MU-02).
 fn welcome(
     now: Now,

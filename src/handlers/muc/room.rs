@@ -5,6 +5,7 @@ use slab::Slab;
 
 use super::Change;
 use super::history::History;
+use super::relay::Relayed;
 use crate::core::effects::ConnId;
 use crate::core::rooms::{Affiliation, Role, RoomConfig, RoomRecord};
 use crate::core::Outputs;
@@ -26,6 +27,7 @@ pub(super) struct Room {
     /// A change is on its way into the store.
     pub(super) saving: bool,
     pub(super) history: History,
+    pub(super) relayed: Relayed,
     occupants: Slab<Occupant>,
     by_nick: HashMap<Box<str>, usize>,
     by_conn: HashMap<ConnId, usize>,
@@ -145,6 +147,7 @@ impl Room {
             stored,
             saving: false,
             history,
+            relayed: Relayed::default(),
             occupants: Slab::new(),
             by_nick: HashMap::new(),
             by_conn: HashMap::new(),
@@ -173,8 +176,10 @@ impl Room {
     /// A change is durable.
     pub(super) fn apply(&mut self, change: Change, lasting: bool) {
         self.stored = lasting;
-        if let Change::Save(record) = change {
-            self.record = *record;
+        match change {
+            Change::Save(record) | Change::Card(record, _) => self.record = *record,
+            Change::Line(line) => self.history.replace(line),
+            Change::Destroy(_) => {}
         }
     }
 
@@ -184,6 +189,10 @@ impl Room {
 
     pub(super) fn occupant(&self, key: usize) -> Option<&Occupant> {
         self.occupants.get(key)
+    }
+
+    pub(super) fn occupant_mut(&mut self, key: usize) -> Option<&mut Occupant> {
+        self.occupants.get_mut(key)
     }
 
     pub(super) fn len(&self) -> usize {
