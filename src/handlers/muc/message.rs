@@ -86,7 +86,7 @@ fn speak(
     if kept {
         let by = occupant.id.to_string();
         let line = Line { seq: 0, at: now.utc, id, by, xml: [b"<message", &*rest].concat() };
-        moderation::on_retraction(core, now, room, conn, root, &line.by, out);
+        moderation::on_retraction(core, now, room, root, &line.by, out);
         history::keep(core, room, conn, line, out);
     }
     Ok(())

@@ -10,7 +10,6 @@ use crate::core::UtcTime;
 use crate::core::parked::Waiting;
 use crate::core::rooms::Line;
 use crate::handlers::prelude::*;
-use crate::handlers::sm;
 use crate::xml::Tree;
 
 /// A request of XEP-0425, or of its version 0.2, which clients in use still send.
@@ -86,7 +85,6 @@ pub(super) fn on_retraction(
     core: &mut Core,
     now: Now,
     room: &mut Room,
-    conn: ConnId,
     root: &Element<'_>,
     by: &str,
     out: &mut Outputs,
@@ -96,8 +94,8 @@ pub(super) fn on_retraction(
     let tombstone = tombstone_of(line, now.utc, root.attr("id").unwrap_or_default(), |_| {});
     if room.stored && room.config().archived {
         let request = StoreRequest::RoomLine { room: room.jid.clone(), line: tombstone.clone() };
-        sm::on_storing(core, conn);
-        core.ask(request, Waiting::Line { conn }, out);
+        // What its author waits for is the line that says so, which is stored behind this.
+        core.ask(request, Waiting::Line { sender: None }, out);
     }
     room.history.replace(tombstone);
 }
