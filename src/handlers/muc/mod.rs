@@ -234,7 +234,7 @@ const REQUESTS: &[(&str, &str, &str, Run)] = &[
     ("get", ns::REGISTER, "query", register::show),
     ("set", ns::REGISTER, "query", register::set),
     ("set", ns::MODERATE, "moderate", moderation::moderate),
-    ("set", ns::FASTEN_0, "apply-to", moderation::moderate),
+    ("set", ns::FASTEN, "apply-to", moderation::moderate),
     ("get", ns::VCARD, "vCard", card::show),
     ("set", ns::VCARD, "vCard", card::set),
     ("get", ns::PING, "ping", ping),

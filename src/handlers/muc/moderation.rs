@@ -69,7 +69,7 @@ fn notice(room: &Room, by: (&Occupant, Option<&str>), wanted: &str, id: &str, st
     w.open("retract", ns::RETRACT).attr("id", wanted);
     write_moderated(by, &mut w);
     w.close();
-    w.open("apply-to", ns::FASTEN_0).attr("id", wanted);
+    w.open("apply-to", ns::FASTEN).attr("id", wanted);
     w.open("moderated", ns::MODERATE_0).attr_escaped("by", &by.0.from).empty("retract", ns::RETRACT_0);
     if let Some(reason) = by.1 {
         w.text_element("reason", reason);
