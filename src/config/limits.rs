@@ -93,6 +93,16 @@ pub struct Limits {
     pub room_history_bytes_max: usize,
     /// A room's name, description, password or subject, in bytes.
     pub room_text_bytes_max: usize,
+    /// Nodes of one account (XEP-0163).
+    pub pep_nodes_max: usize,
+    /// Items of one node; the oldest go first.
+    pub pep_items_max: usize,
+    /// Payload of one item, in bytes.
+    pub pep_payload_bytes_max: usize,
+    /// All items of an account, in bytes.
+    pub pep_total_bytes_max: usize,
+    /// Kinds of clients whose capabilities are remembered (XEP-0115).
+    pub caps_max: usize,
     /// Store requests waiting at once; beyond it what would add one is refused.
     pub store_queue_max: usize,
     /// Password hashes waiting at once; beyond it log-ins are refused with `temporary-auth-failure`.
@@ -158,6 +168,11 @@ impl Default for Limits {
             room_history_max: 50,
             room_history_bytes_max: 128 * 1024,
             room_text_bytes_max: 2048,
+            pep_nodes_max: 1000,
+            pep_items_max: 1000,
+            pep_payload_bytes_max: 128 * 1024,
+            pep_total_bytes_max: 8 * 1024 * 1024,
+            caps_max: 500,
             store_queue_max: 4096,
             hash_queue_max: 32,
             registrations_per_hour: 10,
@@ -259,6 +274,11 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("room_history_max", 0, 10_000, |l| Slot::Count(&mut l.room_history_max)),
     key("room_history_bytes_max", 0, G, |l| Slot::Bytes(&mut l.room_history_bytes_max)),
     key("room_text_bytes_max", 64, 64 * K, |l| Slot::Bytes(&mut l.room_text_bytes_max)),
+    key("pep_nodes_max", 1, 1_000_000, |l| Slot::Count(&mut l.pep_nodes_max)),
+    key("pep_items_max", 1, 1_000_000, |l| Slot::Count(&mut l.pep_items_max)),
+    key("pep_payload_bytes_max", K, 16 * M, |l| Slot::Bytes(&mut l.pep_payload_bytes_max)),
+    key("pep_total_bytes_max", K, 16 * G, |l| Slot::Bytes(&mut l.pep_total_bytes_max)),
+    key("caps_max", 1, 100_000, |l| Slot::Count(&mut l.caps_max)),
     key("store_queue_max", 16, 1_000_000, |l| Slot::Count(&mut l.store_queue_max)),
     key("hash_queue_max", 1, 10_000, |l| Slot::Count(&mut l.hash_queue_max)),
     key("registrations_per_hour", 0, 1_000_000, |l| Slot::Tries(&mut l.registrations_per_hour)),
@@ -273,6 +293,7 @@ pub(super) const LIMIT_ORDERS: &[(&str, &str, &str)] = &[
     ("stanza_bytes_max_before_auth", "stanza_bytes_max", "strangers would be allowed more than users"),
     ("depth_max_before_auth", "depth_max", "strangers would be allowed more than users"),
     ("private_bytes_max", "private_total_bytes_max", "one element could not be stored although it is allowed"),
+    ("pep_payload_bytes_max", "pep_total_bytes_max", "one item could not be stored although it is allowed"),
 ];
 
 impl Slot<'_> {

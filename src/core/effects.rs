@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -11,6 +12,7 @@ use crate::auth::{Bindings, Credentials};
 use crate::core::archive::{ArchiveFilter, ArchiveId, ArchivePage, ArchivePaging, ArchivePrefs, Keep};
 use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
+use crate::core::pubsub::{LastItem, Operation, Outcome};
 use crate::core::rooms::{Line, RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
 use crate::jid::{BareJid, Jid};
@@ -488,6 +490,26 @@ pub enum StoreRequest {
         /// Who asks.
         peer: BareJid,
     },
+    /// Reads or changes nodes of an account (XEP-0163). Who may is checked in the same transaction. Reply: [`Stored::Pubsub`].
+    Pubsub {
+        /// Whose nodes.
+        owner: BareJid,
+        /// Who asks.
+        asker: BareJid,
+        /// Which node; empty for what needs none.
+        node: String,
+        /// What.
+        operation: Operation,
+    },
+    /// Reads the last items of nodes that send them to who comes online. Reply: [`Stored::LastItems`].
+    LastItems {
+        /// Whose nodes; of owners whose nodes the reader may not read there is nothing.
+        owners: Vec<BareJid>,
+        /// Who comes online.
+        reader: BareJid,
+        /// Which nodes.
+        nodes: Arc<[Box<str>]>,
+    },
 }
 
 impl StoreRequest {
@@ -511,7 +533,9 @@ impl StoreRequest {
             | StoreRequest::RoomList { .. }
             | StoreRequest::ArchivePage { .. }
             | StoreRequest::ArchiveBounds { .. }
+            | StoreRequest::LastItems { .. }
             | StoreRequest::Relation { .. } => false,
+            StoreRequest::Pubsub { operation, .. } => operation.may_write(),
             StoreRequest::OfflinePage { delete_to, .. } => *delete_to > 0,
             StoreRequest::AccountCreate { .. }
             | StoreRequest::PasswordSet { .. }
@@ -598,6 +622,10 @@ pub enum Stored {
     Room(RoomState),
     /// Rooms of a service.
     Rooms(Vec<RoomItem>),
+    /// What became of an operation on nodes.
+    Pubsub(Outcome),
+    /// Last items, by owner in the order asked for.
+    LastItems(Vec<LastItem>),
     /// What an account has to do with a peer. All false and none for an account that does not exist.
     Relation {
         /// Whether the account exists.

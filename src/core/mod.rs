@@ -41,6 +41,7 @@ mod ids;
 mod login;
 pub(crate) mod parked;
 pub(crate) mod penalties;
+pub mod pubsub;
 pub mod rooms;
 pub mod roster;
 pub(crate) mod router;
@@ -221,6 +222,7 @@ impl Core {
     fn on_flushed(&mut self, conn: ConnId, out: &mut Outputs) {
         self.release_senders(conn, out);
         handlers::offline::on_flushed(self, conn, out);
+        handlers::pep::on_flushed(self, conn, out);
     }
 
     fn on_shutdown(&mut self, now: Now, out: &mut Outputs) {

@@ -69,6 +69,8 @@ pub enum Waiting {
     },
     /// The next offline messages of an account that is being served.
     Page(BareJid),
+    /// Last items of nodes for a resource that has come online; nobody is parked.
+    LastItems(Box<crate::handlers::pep::Run>),
     /// An operator's or embedder's command.
     Command(CommandId, CommandContext),
     /// Nobody; a failure is logged by the store.
@@ -266,6 +268,7 @@ impl Core {
             }
             Waiting::Archive { sender, head } => crate::handlers::mam::on_put(self, now, sender, &head, reply, out),
             Waiting::Page(user) => crate::handlers::offline::on_page(self, &user, reply, out),
+            Waiting::LastItems(run) => crate::handlers::pep::on_last_items(self, run, reply, out),
             Waiting::Command(id, context) => self.on_command_stored(now, id, context, reply, out),
             Waiting::Nobody => {}
         }

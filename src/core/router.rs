@@ -36,6 +36,14 @@ pub struct Iq<'a> {
     pub payload: Element<'a>,
 }
 
+/// What a client answers to a request of the server.
+pub struct Answer<'a> {
+    /// As written.
+    pub id: &'a str,
+    /// The first child of a result; `None` for an error.
+    pub payload: Option<Element<'a>>,
+}
+
 /// What a reply to a request needs, kept while the request waits for the store.
 #[derive(Debug)]
 pub struct ParkedIq {
@@ -260,9 +268,17 @@ impl Core {
             }
             Some(Addressee::Remote) => return out.bounce(conn, "iq", frame.id, frame.to, NO_FEDERATION),
         };
-        // Answers to our own pushes and pings need nothing.
-        let Some(kind) = kind else { return };
         let tree = Tree::of(frame);
+        let Some(kind) = kind else {
+            // Answers to our own pushes and pings need nothing.
+            let payload = tree.root().children().next().filter(|_| frame.type_ == Some("result"));
+            let answer = Answer { id: frame.id.unwrap_or_default(), payload };
+            let mut cx = Cx { now, core: self, out, conn, account };
+            return handlers::answer(&mut cx, &answer);
+        };
+        if target == Target::Peer && self.accounts.get(account).per.blocking.blocks_prepared(addressee.as_str()) {
+            return out.bounce(conn, "iq", frame.id, frame.to, handlers::blocking::BLOCKED_BY_SENDER);
+        }
         let Some(payload) = tree.root().only_child() else { return };
         let iq = Iq { id: frame.id.unwrap_or_default(), to: frame.to, addressee: &addressee, payload };
         let mut cx = Cx { now, core: self, out, conn, account };

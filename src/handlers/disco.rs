@@ -9,7 +9,8 @@ use sha1::{Digest, Sha1};
 
 use super::prelude::*;
 use crate::core::stream::Stream;
-use crate::handlers::{HANDLERS, StreamPhase, mam, muc, presence};
+use crate::handlers::blocking::on_speaking_terms;
+use crate::handlers::{HANDLERS, StreamPhase, mam, muc, pep, presence};
 
 pub(super) const HANDLER: Handler = Handler {
     name: "disco",
@@ -25,6 +26,7 @@ pub(super) const HANDLER: Handler = Handler {
         iq_get(Target::Peer, ns::DISCO_ITEMS, "query", peer_items),
     ],
     stream_features: Some(advertise),
+    ..Handler::EMPTY
 };
 
 /// What entity capabilities are named after.
@@ -142,8 +144,8 @@ fn host_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 }
 
 fn account_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    if iq.payload.attr("node").is_some() {
-        return Err(StanzaError::ITEM_NOT_FOUND);
+    if let Some(node) = iq.payload.attr("node") {
+        return pep::describe(cx, iq, node);
     }
     reply_account_info(cx, iq);
     Ok(Done)
@@ -156,7 +158,10 @@ fn reply_account_info(cx: &mut Cx<'_>, iq: &Iq<'_>) {
 
 fn write_account_info(w: &mut Writer<'_>, archive: bool) {
     w.open("query", ns::DISCO_INFO);
-    w.open("identity", ns::DISCO_INFO).attr("category", "account").attr("type", "registered").close();
+    let others = HANDLERS.iter().flat_map(|handler| handler.account_identities);
+    for (category, kind) in [("account", "registered")].iter().chain(others) {
+        w.open("identity", ns::DISCO_INFO).attr("category", category).attr("type", kind).close();
+    }
     let mut features: Vec<&str> = HANDLERS.iter().flat_map(|handler| handler.account_features).copied().collect();
     features.retain(|feature| archive || !mam::FEATURES.contains(feature));
     features.sort_unstable();
@@ -166,44 +171,75 @@ fn write_account_info(w: &mut Writer<'_>, archive: bool) {
     }
 }
 
-/// The account's own available resources.
+/// The account's own available resources and its nodes.
 fn account_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if iq.payload.attr("node").is_some() {
         return Err(StanzaError::ITEM_NOT_FOUND);
     }
-    write_items(cx, iq, iq.addressee.as_str());
-    Ok(Done)
+    ask_items(cx, iq, true)
 }
 
-fn write_items(cx: &mut Cx<'_>, iq: &Iq<'_>, jid: &str) {
-    let Cx { core, out, conn, .. } = cx;
-    let resources = core.accounts.find(jid).map(|account| account.resources.as_slice()).unwrap_or_default();
-    out.reply(*conn, iq, |w| {
+/// Of another account: its resources only if its presence is seen, and the nodes that it lets the sender read.
+fn ask_items(cx: &mut Cx<'_>, iq: &Iq<'_>, resources: bool) -> Handled {
+    let note = format!("{}{}", if resources { SEEN } else { UNSEEN }, iq.addressee);
+    pep::ask_nodes(cx, iq, note, on_nodes)
+}
+
+/// Before the address of the account in a note: whether its resources are told too.
+const SEEN: char = '+';
+const UNSEEN: char = '-';
+
+fn on_nodes(
+    core: &mut Core,
+    _: Now,
+    conn: ConnId,
+    iq: &ParkedIq,
+    reply: StoreReply,
+    out: &mut Outputs,
+) -> Result<(), StanzaError> {
+    let nodes = pep::nodes_of(reply)?;
+    let note = iq.note.as_deref().unwrap_or_default();
+    let (jid, seen) = match note.strip_prefix(SEEN) {
+        Some(jid) => (jid, core.accounts.find(jid)),
+        None => (note.trim_start_matches(UNSEEN), None),
+    };
+    let resources = seen.map(|account| account.resources.as_slice()).unwrap_or_default();
+    out.reply(conn, iq, |w| {
         w.open("query", ns::DISCO_ITEMS);
         for resource in resources.iter().filter(|resource| resource.per.presence.is_available()) {
             w.open("item", ns::DISCO_ITEMS).attr("jid", resource.jid.as_str()).close();
         }
+        for (node, title) in &nodes {
+            w.open("item", ns::DISCO_ITEMS).attr("jid", jid).attr("node", node);
+            w.attr_opt("name", (!title.is_empty()).then_some(title)).close();
+        }
     });
+    Ok(())
 }
 
 fn peer_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    if iq.payload.attr("node").is_some() || !sees(cx, iq) {
-        return Err(StanzaError::SERVICE_UNAVAILABLE);
+    match iq.payload.attr("node") {
+        Some(node) if sees(cx, iq) => pep::describe(cx, iq, node),
+        None if sees(cx, iq) => {
+            reply_account_info(cx, iq);
+            Ok(Done)
+        }
+        _ => Err(StanzaError::SERVICE_UNAVAILABLE),
     }
-    reply_account_info(cx, iq);
-    Ok(Done)
 }
 
+/// To a stranger the same as for an account without items, but for nodes that are open to all (section 8).
 fn peer_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    if iq.payload.attr("node").is_some() || !sees(cx, iq) {
-        // Section 8: the same as for an account without items.
+    if iq.payload.attr("node").is_some() {
         cx.out.reply(cx.conn, iq, |w| {
             w.empty("query", ns::DISCO_ITEMS);
         });
         return Ok(Done);
     }
-    write_items(cx, iq, iq.addressee.as_str());
-    Ok(Done)
+    let peer = cx.core.accounts.find(iq.addressee.as_str());
+    let hidden = peer.is_some_and(|peer| !on_speaking_terms(cx.account(), peer));
+    let seen = !hidden && sees(cx, iq);
+    ask_items(cx, iq, seen)
 }
 
 /// Both halves of a local subscription change together, so the asker's own roster tells.

@@ -11,7 +11,7 @@ use crate::core::Core;
 use crate::core::blocklist::Blocklist;
 use crate::core::effects::{AccountRecord, ListenerKind};
 use crate::core::error::StanzaError;
-pub(crate) use crate::core::router::{Cx, Iq};
+pub(crate) use crate::core::router::{Answer, Cx, Iq};
 use crate::core::stream::Stream;
 use crate::xml::Writer;
 
@@ -43,7 +43,7 @@ macro_rules! handlers {
 }
 
 handlers! {
-    bind, blocking(State), carbons(State), csi, disco, last, mam, message, muc, offline, ping, presence(State), private, register, roster(State), sm, time, vcard, version,
+    bind, blocking(State), carbons(State), csi, disco, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sm, time, vcard, version,
 }
 
 /// What features keep for an account in use.
@@ -72,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) message: message::Receivers,
     pub(crate) muc: muc::Rooms,
     pub(crate) offline: offline::InFlight,
+    pub(crate) pep: pep::Known,
     pub(crate) register: register::Recent,
     pub(crate) sm: sm::Resumable,
 }
@@ -93,16 +94,28 @@ pub struct Handler {
     pub features: &'static [&'static str],
     /// Advertised by disco for an account.
     pub account_features: &'static [&'static str],
+    /// What disco says an account is, besides an account: category and type.
+    pub account_identities: &'static [(&'static str, &'static str)],
     /// The requests it answers.
     pub routes: &'static [Route],
+    /// Takes a client's answer if it was this feature that asked.
+    pub(crate) answer: Option<fn(&mut Cx<'_>, &Answer<'_>) -> bool>,
     /// Written into `<stream:features/>` of a stream in the given phase.
     pub(crate) stream_features: Option<fn(&Core, &Stream, StreamPhase, &mut Writer<'_>)>,
 }
 
 impl Handler {
     /// A feature that does nothing.
-    pub const EMPTY: Handler =
-        Handler { name: "", spec: "", features: &[], account_features: &[], routes: &[], stream_features: None };
+    pub const EMPTY: Handler = Handler {
+        name: "",
+        spec: "",
+        features: &[],
+        account_features: &[],
+        account_identities: &[],
+        routes: &[],
+        answer: None,
+        stream_features: None,
+    };
 }
 
 /// How far a stream is, for its features.
@@ -182,6 +195,15 @@ const fn iq_set(
     run: fn(&mut Cx<'_>, &Iq<'_>) -> Handled,
 ) -> Route {
     Route { kind: RequestKind::Set, target, ns, name, run }
+}
+
+/// Gives a client's answer to who has asked; nobody may have.
+pub(crate) fn answer(cx: &mut Cx<'_>, answer: &Answer<'_>) {
+    for take in HANDLERS.iter().filter_map(|handler| handler.answer) {
+        if take(cx, answer) {
+            return;
+        }
+    }
 }
 
 /// What answers a request.

@@ -9,7 +9,7 @@
 
 use super::prelude::*;
 use super::blocking::{BLOCKED_BY_SENDER, on_speaking_terms};
-use super::{muc, offline, roster, sm};
+use super::{muc, offline, pep, roster, sm};
 use crate::core::UtcTime;
 use crate::core::effects::Half;
 use crate::core::parked::Waiting;
@@ -184,12 +184,14 @@ fn broadcast_available(
     let since = state.available.as_ref().filter(|was| (was.priority >= 0) == (priority >= 0)).map(|was| was.since);
     state.available = Some(Available { priority, since: since.unwrap_or(now.utc), xml: xml.as_slice().into() });
 
-    let account = core.accounts.get(account);
+    let id = account;
+    let account = core.accounts.get(id);
     send_to_subscribers(core, account, &xml, out);
     if initial {
         tell_newcomer(core, account, conn, out);
     }
     let jid = account.jid.clone();
+    pep::on_presence(core, conn, id, frame, out);
     if !takes_messages && priority >= 0 {
         offline::start(core, &jid, conn, out);
     }
@@ -261,6 +263,7 @@ fn leave(
 ) {
     let Some(resource) = core.accounts.get_mut(account).resource_mut(conn) else { return };
     let State { available, directed } = std::mem::take(&mut resource.per.presence);
+    pep::on_gone(&mut resource.per.pep);
     let was_available = available.is_some();
     let owner = core.accounts.get(account);
     if was_available {
@@ -584,14 +587,21 @@ fn tell_loss(core: &Core, half: &Half, out: &mut Outputs) {
 }
 
 /// The other side sees this one from now on.
-fn tell_gain(core: &Core, half: &Half, out: &mut Outputs) {
+fn tell_gain(core: &mut Core, half: &Half, out: &mut Outputs) {
     if seen(&half.before) || !seen(&half.item) {
         return;
     }
-    let Some(account) = core.accounts.find(half.account.as_str()) else { return };
-    for available in account.resources.iter().filter_map(|resource| resource.per.presence.available.as_ref()) {
-        send_to_available(core, account, half.jid.as_str(), &available.xml, out);
+    show(core, &half.account, &half.jid, out);
+}
+
+/// What somebody learns who sees an account from now on.
+fn show(core: &mut Core, owner: &BareJid, watcher: &BareJid, out: &mut Outputs) {
+    if let Some(account) = core.accounts.find(owner.as_str()) {
+        for available in account.resources.iter().filter_map(|resource| resource.per.presence.available.as_ref()) {
+            send_to_available(core, account, watcher.as_str(), &available.xml, out);
+        }
     }
+    pep::on_seen(core, owner, watcher, out);
 }
 
 /// A contact is about to be blocked: each sees the other leave.
@@ -607,14 +617,13 @@ pub(super) fn hide_from(core: &Core, user: &BareJid, contact: &BareJid, out: &mu
 }
 
 /// A contact is no longer blocked: each sees the other again.
-pub(super) fn show_to(core: &Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
-    for (owner, watcher) in [(user, contact), (contact, user)] {
-        let Some(account) = core.accounts.find(owner.as_str()) else { continue };
-        if account.roster.state(watcher.as_str()).from {
-            for available in account.resources.iter().filter_map(|resource| resource.per.presence.available.as_ref()) {
-                send_to_available(core, account, watcher.as_str(), &available.xml, out);
-            }
-        }
+pub(super) fn show_to(core: &mut Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
+    let Some(state) = core.accounts.find(user.as_str()).map(|account| account.roster.state(contact.as_str())) else { return };
+    if state.from {
+        show(core, user, contact, out);
+    }
+    if state.to {
+        show(core, contact, user, out);
     }
 }
 

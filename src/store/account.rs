@@ -110,7 +110,7 @@ pub(super) fn remove(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -> 
     let contacts = roster::sever(tx, rules, user)?;
     archive::remove(tx, rules, user)?;
     let key = schema::account_key(user);
-    for table in [Table::Offline, Table::Documents] {
+    for table in [Table::Offline, Table::Documents, Table::Pubsub] {
         let (from, to) = schema::owned_keys(user);
         let mut gone = Vec::new();
         tx.scan(table, &from, &to, &mut |key, _| {

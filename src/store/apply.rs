@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use sha2::{Digest, Sha256};
 
 use super::schema::{self, Malformed, Table};
-use super::{Authenticator, account, archive, offline, rooms, roster};
+use super::{Authenticator, account, archive, offline, pubsub, rooms, roster};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
-use crate::core::effects::{StoreError, StoreReply, StoreRequest};
+use crate::core::effects::{StoreError, StoreReply, StoreRequest, Stored};
 use crate::jid::BareJid;
 
 /// A transaction over all tables.
@@ -170,6 +170,10 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::RoomList { domain, after, max, public_only } => rooms::list(tx, domain, after.as_ref(), *max, *public_only),
         R::RoomCard { room, record, content } => rooms::put_card(tx, rules, room, record, content),
         R::Relation { user, peer } => account::relation(tx, user, peer),
+        R::Pubsub { owner, asker, node, operation } => {
+            pubsub::carry_out(tx, rules, (owner, asker), node, operation).map(Stored::Pubsub)
+        }
+        R::LastItems { owners, reader, nodes } => pubsub::last_items(tx, owners, reader, nodes),
         R::Verify { .. } | R::AccountCreate { .. } | R::PasswordSet { .. } => {
             unreachable!("slow requests are taken out before")
         }

@@ -16,6 +16,7 @@ mod crash_tests;
 mod faults;
 mod memory;
 mod offline;
+mod pubsub;
 mod redb;
 mod rooms;
 mod roster;

@@ -16,6 +16,10 @@
 //! | `archive` | account 0x00 0x01 id | a message in the account's archive: with whom, running totals |
 //! | `archive` | account 0x00 0x02 bare-jid 0x00 id | the same message by whom it is with: the resource |
 //! | `documents` | account 0x00 kind … | without kind: counters; else a document |
+//! | `pubsub` | account 0x00 | counters |
+//! | | account 0x00 1 node | configuration, who is what, counters |
+//! | | account 0x00 2 node 0x00 id | an item |
+//! | | account 0x00 3 node 0x00 u64 | id of the item published as that number |
 //! | `last_seen` | account | when, status |
 //! | `tombstones` | account | nothing |
 //! | `rooms` | account of a room | 1: configuration, affiliations, subject; 2: what is left of a destroyed one |
@@ -33,6 +37,7 @@ use crate::auth::{Credentials, ScramKeys};
 use crate::core::archive::{ArchiveDefault, ArchiveId, ArchivePrefs};
 use crate::core::clock::UtcTime;
 use crate::core::effects::DocumentKey;
+use crate::core::pubsub::{self, Access, NodeConfig, SendLast};
 use crate::core::rooms::{
     Affiliation, Line, Member, Role, Roles, RoomConfig, RoomRecord, RoomState, Subject, Tombstone,
 };
@@ -65,10 +70,11 @@ pub(super) enum Table {
     Rooms,
     RoomLines,
     RoomMakers,
+    Pubsub,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 11] = [
+    pub(super) const ALL: [Table; 12] = [
         Table::Meta,
         Table::Accounts,
         Table::Rosters,
@@ -80,6 +86,7 @@ impl Table {
         Table::Rooms,
         Table::RoomLines,
         Table::RoomMakers,
+        Table::Pubsub,
     ];
 
     /// Name in the file.
@@ -96,6 +103,7 @@ impl Table {
             Table::Rooms => "rooms",
             Table::RoomLines => "room_lines",
             Table::RoomMakers => "room_makers",
+            Table::Pubsub => "pubsub",
         }
     }
 }
@@ -251,6 +259,82 @@ pub(super) fn document_key(user: &BareJid, document: &DocumentKey) -> Option<Vec
         }
     }
     Some(key)
+}
+
+/// Key of an account's counters of nodes.
+pub(super) fn pubsub_head_key(user: &BareJid) -> Vec<u8> {
+    owned_keys(user).0
+}
+
+const NODE: u8 = 1;
+const ITEM: u8 = 2;
+const ORDER: u8 = 3;
+
+fn pubsub_key(user: &BareJid, kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = owned_keys(user).0;
+    key.push(kind);
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+/// Key of a node.
+pub(super) fn node_key(user: &BareJid, node: &str) -> Vec<u8> {
+    pubsub_key(user, NODE, &[node.as_bytes()])
+}
+
+/// Bounds of the keys of an account's nodes.
+pub(super) fn node_keys(user: &BareJid) -> (Vec<u8>, Vec<u8>) {
+    (pubsub_key(user, NODE, &[]), pubsub_key(user, ITEM, &[]))
+}
+
+/// Name of the node that a key of [`node_key`] is of.
+pub(super) fn node_of_key<'k>(user: &BareJid, key: &'k [u8]) -> Result<&'k str, Malformed> {
+    let prefix = pubsub_key(user, NODE, &[]);
+    let name = key.strip_prefix(&prefix[..]).ok_or(Malformed("not a node's key"))?;
+    std::str::from_utf8(name).map_err(|_| Malformed("node is not UTF-8"))
+}
+
+/// Key of an item. No XML text holds a zero byte.
+pub(super) fn item_key(user: &BareJid, node: &str, id: &str) -> Vec<u8> {
+    pubsub_key(user, ITEM, &[node.as_bytes(), &[0], id.as_bytes()])
+}
+
+/// Key of an item's place in the order of publication.
+pub(super) fn order_key(user: &BareJid, node: &str, seq: u64) -> Vec<u8> {
+    pubsub_key(user, ORDER, &[node.as_bytes(), &[0], &seq.to_be_bytes()])
+}
+
+/// Bounds of the keys of a node's order.
+pub(super) fn order_keys(user: &BareJid, node: &str) -> (Vec<u8>, Vec<u8>) {
+    (pubsub_key(user, ORDER, &[node.as_bytes(), &[0]]), pubsub_key(user, ORDER, &[node.as_bytes(), &[1]]))
+}
+
+/// What an account's nodes come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PubsubHead {
+    pub(super) nodes: u64,
+    /// Payloads and ids of all items.
+    pub(super) bytes: u64,
+}
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct NodeRow {
+    pub(super) config: NodeConfig,
+    pub(super) affiliations: Vec<(BareJid, pubsub::Affiliation)>,
+    pub(super) subscriptions: Vec<Jid>,
+    pub(super) items: u64,
+    /// Number of the last item ever published; never goes back.
+    pub(super) last_seq: u64,
+}
+
+/// An item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ItemRow {
+    pub(super) seq: u64,
+    pub(super) publisher: String,
+    pub(super) at: UtcTime,
+    pub(super) payload: Vec<u8>,
 }
 
 /// An account.
@@ -714,6 +798,121 @@ pub(super) fn decode_line(record: &[u8]) -> Result<Line, Malformed> {
     Ok(line)
 }
 
+pub(super) fn encode_pubsub_head(head: &PubsubHead) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, head.nodes);
+    put_number(&mut out, head.bytes);
+    out
+}
+
+pub(super) fn decode_pubsub_head(record: &[u8]) -> Result<PubsubHead, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let head = PubsubHead { nodes: input.number()?, bytes: input.number()? };
+    input.end()?;
+    Ok(head)
+}
+
+/// Values of enumerations by their place; what stands in files must not move.
+const ACCESSES: [Access; 5] = [Access::Open, Access::Presence, Access::Roster, Access::Whitelist, Access::Authorize];
+const SEND_LASTS: [SendLast; 3] = [SendLast::Never, SendLast::OnSubscription, SendLast::OnPresence];
+const AFFILIATIONS: [pubsub::Affiliation; 3] =
+    [pubsub::Affiliation::Member, pubsub::Affiliation::Publisher, pubsub::Affiliation::Outcast];
+
+fn place<T: PartialEq>(values: &[T], value: &T) -> u8 {
+    values.iter().position(|known| known == value).unwrap_or_default() as u8
+}
+
+fn at_place<T: Copy>(values: &[T], place: u8) -> Result<T, Malformed> {
+    values.get(usize::from(place)).copied().ok_or(Malformed("unknown value of a node"))
+}
+
+const PERSIST: u8 = 1;
+const PAYLOADS: u8 = 2;
+const NOTIFY_RETRACT: u8 = 4;
+const NOTIFY_DELETE: u8 = 8;
+
+pub(super) fn encode_node(row: &NodeRow) -> Vec<u8> {
+    let config = &row.config;
+    let mut out = vec![V1, place(&ACCESSES, &config.access), place(&SEND_LASTS, &config.send_last)];
+    out.push(
+        flag(config.persist, PERSIST)
+            | flag(config.payloads, PAYLOADS)
+            | flag(config.notify_retract, NOTIFY_RETRACT)
+            | flag(config.notify_delete, NOTIFY_DELETE),
+    );
+    put_number(&mut out, config.max_items.into());
+    put_bytes(&mut out, config.title.as_bytes());
+    put_bytes(&mut out, config.kind.as_bytes());
+    put_number(&mut out, config.groups.len() as u64);
+    config.groups.iter().for_each(|group| put_bytes(&mut out, group.as_bytes()));
+    put_number(&mut out, row.affiliations.len() as u64);
+    for (jid, affiliation) in &row.affiliations {
+        put_bytes(&mut out, jid.as_str().as_bytes());
+        out.push(place(&AFFILIATIONS, affiliation));
+    }
+    put_number(&mut out, row.subscriptions.len() as u64);
+    row.subscriptions.iter().for_each(|jid| put_bytes(&mut out, jid.as_str().as_bytes()));
+    put_number(&mut out, row.items);
+    put_number(&mut out, row.last_seq);
+    out
+}
+
+pub(super) fn decode_node(record: &[u8]) -> Result<NodeRow, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let (access, send_last, flags) = (input.byte()?, input.byte()?, input.byte()?);
+    if flags & !(PERSIST | PAYLOADS | NOTIFY_RETRACT | NOTIFY_DELETE) != 0 {
+        return Err(Malformed("unknown flag of a node"));
+    }
+    let config = NodeConfig {
+        access: at_place(&ACCESSES, access)?,
+        send_last: at_place(&SEND_LASTS, send_last)?,
+        persist: flags & PERSIST != 0,
+        payloads: flags & PAYLOADS != 0,
+        notify_retract: flags & NOTIFY_RETRACT != 0,
+        notify_delete: flags & NOTIFY_DELETE != 0,
+        max_items: input.number32()?,
+        title: input.text()?.to_owned(),
+        kind: input.text()?.to_owned(),
+        groups: Vec::new(),
+    };
+    let mut row = NodeRow { config, ..NodeRow::default() };
+    for _ in 0..input.number()? {
+        row.config.groups.push(input.text()?.to_owned());
+    }
+    for _ in 0..input.number()? {
+        row.affiliations.push((prepared(input.text()?)?, at_place(&AFFILIATIONS, input.byte()?)?));
+    }
+    for _ in 0..input.number()? {
+        row.subscriptions.push(prepared_with_resource(input.text()?)?);
+    }
+    row.items = input.number()?;
+    row.last_seq = input.number()?;
+    input.end()?;
+    Ok(row)
+}
+
+pub(super) fn encode_item(seq: u64, item: &pubsub::Item) -> Vec<u8> {
+    let mut out = Vec::with_capacity(item.payload.len() + item.publisher.len() + 24);
+    out.push(V1);
+    put_number(&mut out, seq);
+    put_bytes(&mut out, item.publisher.as_bytes());
+    put_number(&mut out, item.at.0);
+    put_bytes(&mut out, &item.payload);
+    out
+}
+
+pub(super) fn decode_item(record: &[u8]) -> Result<ItemRow, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let row = ItemRow {
+        seq: input.number()?,
+        publisher: input.text()?.to_owned(),
+        at: UtcTime(input.number()?),
+        payload: input.bytes()?.to_vec(),
+    };
+    input.end()?;
+    Ok(row)
+}
+
 /// The record of a reserved name.
 pub(super) fn encode_tombstone() -> Vec<u8> {
     vec![V1]
@@ -770,6 +969,12 @@ fn prepared(text: &str) -> Result<BareJid, Malformed> {
         true => Err(Malformed("not a bare JID")),
         false => Ok(BareJid::from_prepared(text)),
     }
+}
+
+/// The same where there may be a resource.
+fn prepared_with_resource(text: &str) -> Result<Jid, Malformed> {
+    let bare = text.split('/').next().unwrap_or_default();
+    prepared(bare).map(|_| Jid::from_prepared(text))
 }
 
 /// What is left of a record.
@@ -973,6 +1178,40 @@ mod tests {
         assert_eq!(decode_archive_with("\x01é".as_bytes()), Ok("é"));
         assert_eq!(decode_archive_with(b"\x01\xff"), Err(Malformed("not UTF-8")));
         assert_eq!(decode_archive_with(b"\x02"), Err(Malformed("written by a newer version")));
+        check(&PubsubHead { nodes: 2, bytes: 300 }, encode_pubsub_head, decode_pubsub_head, "01 02 ac02");
+        let mut node = NodeRow { items: 1, last_seq: 7, ..NodeRow::default() };
+        check(&node, encode_node, decode_node, "01 01 02 0f 01 00 00 00 00 00 01 07");
+        node.config = NodeConfig {
+            access: Access::Whitelist,
+            groups: vec!["a".to_owned()],
+            max_items: NodeConfig::MAX,
+            persist: false,
+            send_last: SendLast::Never,
+            title: "t".to_owned(),
+            kind: "k".to_owned(),
+            ..NodeConfig::default()
+        };
+        node.affiliations.push((BareJid::from_prepared("r@x"), pubsub::Affiliation::Outcast));
+        node.subscriptions.push(Jid::from_prepared("r@x/y"));
+        check(
+            &node,
+            encode_node,
+            decode_node,
+            "01 03 00 0e ffffffff0f 0174 016b 01 0161 01 03724078 02 01 057240782f79 01 07",
+        );
+        let item = pubsub::Item {
+            id: "i".to_owned(),
+            publisher: "r@x/y".to_owned(),
+            at: UtcTime(5),
+            payload: b"<p/>".to_vec(),
+        };
+        let row = ItemRow { seq: 9, publisher: item.publisher.clone(), at: item.at, payload: item.payload.clone() };
+        let encode = |row: &ItemRow| {
+            let ItemRow { publisher, at, payload, .. } = row.clone();
+            encode_item(row.seq, &pubsub::Item { id: String::new(), publisher, at, payload })
+        };
+        check(&row, encode, decode_item, "01 09 057240782f79 05 043c702f3e");
+        assert_eq!(encode_item(9, &item), encode(&row));
         check(&1, |format| encode_format(*format), decode_format, "01 01");
         check(&[7; 32], encode_secret, decode_secret, &["01", &"07".repeat(32)].concat());
         assert_eq!(encode_xml(b"<m/>"), b"\x01<m/>");
@@ -1059,6 +1298,15 @@ mod tests {
         assert_eq!(private("a", "bc").as_deref(), Some(&b"example.com\0juliet\0\x02\0\x01abc"[..]));
         assert_ne!(private("a", "bc"), private("ab", "c"));
         assert_ne!(private("", ""), document_key(&user, &DocumentKey::Vcard));
+        assert_eq!(node_key(&user, "n"), b"example.com\0juliet\0\x01n");
+        assert_eq!(node_of_key(&user, &node_key(&user, "n")), Ok("n"));
+        assert_eq!(item_key(&user, "n", "i"), b"example.com\0juliet\0\x02n\0i");
+        assert_eq!(order_key(&user, "n", 1), b"example.com\0juliet\0\x03n\0\0\0\0\0\0\0\0\x01");
+        let (from, to) = order_keys(&user, "n");
+        for (node, inside) in [("n", true), ("n2", false), ("m", false), ("", false)] {
+            let key = order_key(&user, node, u64::MAX);
+            assert_eq!(from <= key && key < to, inside, "{node}");
+        }
         assert_eq!(private(&"x".repeat(65_536), "c"), None);
         assert_eq!(Table::ALL.map(|table| Table::ALL[table as usize]), Table::ALL);
     }

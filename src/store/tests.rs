@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
 use zeroize::Zeroizing;
@@ -16,6 +17,7 @@ use crate::config::{Config, DomainConfig};
 use crate::core::archive::Keep;
 use crate::core::clock::UtcTime;
 use crate::core::effects::{DocumentKey, Half, StoreError, StoreReply, StoreRequest as R, Stored};
+use crate::core::pubsub::{self, Operation, Wanted};
 use crate::core::rooms::{Line, RoomConfig, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Subscription};
 use crate::jid::BareJid;
@@ -36,6 +38,9 @@ pub(super) fn config() -> Config {
     limits.vcard_bytes_max = 10;
     limits.private_bytes_max = 8;
     limits.private_total_bytes_max = 12;
+    limits.pep_nodes_max = 2;
+    limits.pep_items_max = 3;
+    limits.pep_total_bytes_max = 20;
     limits.rooms_per_account_max = 2;
     limits.room_history_max = 3;
     config
@@ -202,7 +207,37 @@ pub(super) fn show(reply: &StoreReply) -> String {
         Ok(Stored::Rooms(rooms)) => {
             rooms.iter().map(|room| format!("{}({})", room.jid, room.name)).collect::<Vec<_>>().join(" ")
         }
+        Ok(Stored::Pubsub(outcome)) => outcome_text(outcome),
+        Ok(Stored::LastItems(items)) => {
+            let text = |last: &pubsub::LastItem| format!("{} {} {}", last.owner, last.node, last.item.id);
+            items.iter().map(text).collect::<Vec<_>>().join(" | ")
+        }
         Err(error) => format!("{error:?}"),
+    }
+}
+
+fn outcome_text(outcome: &pubsub::Outcome) -> String {
+    use pubsub::Outcome as O;
+    match outcome {
+        O::Done => "done".to_owned(),
+        O::Told(event) => {
+            let change = match &event.change {
+                pubsub::Change::Published(item) => format!("published {}", item.id),
+                change => format!("{change:?}").to_lowercase(),
+            };
+            let readers = event.readers.iter().map(|jid| format!(" {jid}"));
+            let subscribers = event.subscribers.iter().map(|jid| format!(" +{jid}"));
+            format!("{change}:{}{}", readers.collect::<String>(), subscribers.collect::<String>())
+        }
+        O::Items { items, count, index } => {
+            let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
+            format!("{} ({index} of {count})", ids.join(" "))
+        }
+        O::Config(config) => format!("{:?} {}", config.access, config.max_items),
+        O::Affiliations(list) => format!("{list:?}"),
+        O::Subscribed(last) => format!("subscribed {:?}", last.as_ref().map(|item| &item.id)),
+        O::Nodes(nodes) => nodes.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" "),
+        O::Refused(refusal) => format!("{refusal:?}"),
     }
 }
 
@@ -273,6 +308,12 @@ pub(super) fn again(request: &R) -> R {
         }
         R::LastSeen { user, at, status } => R::LastSeen { user: user.clone(), at: *at, status: status.clone() },
         R::Relation { user, peer } => R::Relation { user: user.clone(), peer: peer.clone() },
+        R::Pubsub { owner, asker, node, operation } => {
+            R::Pubsub { owner: owner.clone(), asker: asker.clone(), node: node.clone(), operation: operation.clone() }
+        }
+        R::LastItems { owners, reader, nodes } => {
+            R::LastItems { owners: owners.clone(), reader: reader.clone(), nodes: nodes.clone() }
+        }
         R::RoomLoad { room } => R::RoomLoad { room: room.clone() },
         R::RoomSave { room, record } => R::RoomSave { room: room.clone(), record: record.clone() },
         R::RoomLine { room, line } => R::RoomLine { room: room.clone(), line: line.clone() },
@@ -300,6 +341,105 @@ fn save_room(room: &str, maker: &str, name: &str) -> R {
 fn room_line(room: &str, seq: u64, text: &str) -> R {
     let xml = text.as_bytes().to_vec();
     R::RoomLine { room: jid(room), line: Line { seq, at: UtcTime(2), id: "i".to_owned(), by: "b".to_owned(), xml } }
+}
+
+#[test]
+fn nodes() {
+    let on = |owner, asker, node: &str, operation| R::Pubsub {
+        owner: jid(owner),
+        asker: jid(asker),
+        node: node.to_owned(),
+        operation,
+    };
+    let option = |name: &str, value: &str| vec![(format!("pubsub#{name}"), vec![value.to_owned()])];
+    let publish = |node, id: &str, payload: &str, options| {
+        let item = pubsub::Item {
+            id: id.to_owned(),
+            publisher: "a@x".to_owned(),
+            at: UtcTime(1),
+            payload: payload.as_bytes().to_vec(),
+        };
+        on("a@x", "a@x", node, Operation::Publish { item, options })
+    };
+    let items = |asker, wanted, bytes_max| on("a@x", asker, "n", Operation::Items { wanted, bytes_max });
+    let recent = |max| Wanted::Recent(max);
+    let page = |after: &str, max| Wanted::Page { after: Some(after.to_owned()), before: None, max };
+    let last = |reader| R::LastItems {
+        owners: vec![jid("b@x"), jid("a@x")],
+        reader: jid(reader),
+        nodes: Arc::new(["n".into(), "o".into()]),
+    };
+    let max = || option("max_items", "max");
+    check(&[
+        (publish("n", "1", "p", max()), "NotFound"),
+        (create("a@x"), "done"),
+        (create("b@x"), "done"),
+        (publish("n", "1", "p", max()), "published 1:"),
+        (publish("n", "2", "p", max()), "published 2:"),
+        (publish("n", "3", "p", option("max_items", "1")), "Precondition"),
+        (publish("n", "3", "p", option("max_items", "none")), "Options"),
+        (publish("n", "1", "q", max()), "published 1:"),
+        (items("a@x", recent(9), 99), "2 1 (0 of 2)"),
+        (items("a@x", recent(1), 99), "1 (1 of 2)"),
+        (items("a@x", recent(9), 1), "1 (1 of 2)"),
+        (items("a@x", page("2", 1), 99), "1 (1 of 2)"),
+        (items("a@x", page("1", 9), 99), " (2 of 2)"),
+        (items("a@x", page("9", 9), 99), "NotFound"),
+        // The server's bound, then that of the account.
+        (publish("n", "3", "p", max()), "published 3:"),
+        (publish("n", "4", "p", max()), "published 4:"),
+        (items("a@x", recent(9), 99), "1 3 4 (0 of 3)"),
+        (publish("n", "5", "0123456789012345678", max()), "Full"),
+        (items("a@x", recent(9), 99), "1 3 4 (0 of 3)"),
+        (publish("o", "1", "p", Vec::new()), "published 1:"),
+        (publish("o", "2", "p", Vec::new()), "published 2:"),
+        (publish("p", "1", "p", Vec::new()), "NodesMax"),
+        (
+            on("a@x", "a@x", "n", Operation::Retract { ids: vec!["4".to_owned(), "9".to_owned()], notify: true }),
+            "NotFound",
+        ),
+        (on("a@x", "a@x", "n", Operation::Retract { ids: vec!["4".to_owned()], notify: true }), "retracted([\"4\"]):"),
+        (last("a@x"), "a@x n 3 | a@x o 2"),
+        // Strangers, contacts, members.
+        (items("b@x", recent(9), 99), "PresenceRequired"),
+        (last("b@x"), ""),
+        (on("a@x", "b@x", "", Operation::Nodes), ""),
+        (on("a@x", "b@x", "n", Operation::Delete), "Forbidden"),
+        (on("a@x", "b@x", "n", Operation::Subscribe { jid: jid("b@x").into() }), "PresenceRequired"),
+        (
+            on(
+                "a@x",
+                "a@x",
+                "n",
+                Operation::Affiliate { changes: vec![(jid("b@x"), Some(pubsub::Affiliation::Member))] },
+            ),
+            "done",
+        ),
+        (items("b@x", recent(9), 99), "1 3 (0 of 2)"),
+        (last("b@x"), "a@x n 3"),
+        (on("a@x", "b@x", "", Operation::Nodes), "n"),
+        (on("a@x", "b@x", "n", Operation::Subscribe { jid: jid("b@x").into() }), "subscribed Some(\"3\")"),
+        (publish("n", "3", "r", max()), "published 3: +b@x"),
+        (
+            on(
+                "a@x",
+                "a@x",
+                "n",
+                Operation::Affiliate { changes: vec![(jid("b@x"), Some(pubsub::Affiliation::Outcast))] },
+            ),
+            "done",
+        ),
+        (publish("n", "3", "r", max()), "published 3:"),
+        (items("b@x", recent(9), 99), "Forbidden"),
+        (on("a@x", "a@x", "n", Operation::Purge), "purged:"),
+        (items("a@x", recent(9), 99), " (0 of 0)"),
+        (on("a@x", "a@x", "n", Operation::Delete), "deleted:"),
+        (publish("p", "1", "p", Vec::new()), "published 1:"),
+        // All of it goes with the account.
+        (R::AccountRemove { user: jid("a@x") }, ""),
+        (last("a@x"), ""),
+        (items("b@x", recent(9), 99), "NotFound"),
+    ]);
 }
 
 #[test]

@@ -150,3 +150,15 @@ pub const OOB: &str = "jabber:x:oob";
 pub const RETRACT_TOMBSTONE: &str = "urn:xmpp:message-retract:1#tombstone";
 /// Moderated message retraction, XEP-0425 version 0.2.
 pub const MODERATE_0: &str = "urn:xmpp:message-moderate:0";
+/// Publish-Subscribe, XEP-0060.
+pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
+/// What a node's owner asks, XEP-0060 section 8.
+pub const PUBSUB_OWNER: &str = "http://jabber.org/protocol/pubsub#owner";
+/// Notifications, XEP-0060 section 7.
+pub const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
+/// Its errors.
+pub const PUBSUB_ERRORS: &str = "http://jabber.org/protocol/pubsub#errors";
+/// Form of a node's configuration.
+pub const PUBSUB_NODE_CONFIG: &str = "http://jabber.org/protocol/pubsub#node_config";
+/// Form of a node's description.
+pub const PUBSUB_META_DATA: &str = "http://jabber.org/protocol/pubsub#meta-data";
