@@ -97,17 +97,19 @@ fn plan(options: &Options, end: &'static str) -> Plan {
 }
 
 pub fn idle(options: &Options) -> Outcome<()> {
-    // What the first sessions make the server load is not the price of a session.
-    side_by_side(options.jobs, options.sessions.min(4), |number| options.target.log_in_present(number, "idle"))?;
-    std::thread::sleep(options.settle);
-    let memory = || options.pid.map(Memory::of).transpose();
-    let before = memory()?;
-    let sessions = side_by_side(options.jobs, options.sessions, |number| {
+    let log_in = |number| {
         let mut session = options.target.log_in_present(number, "idle")?;
         session.wire.input = Vec::new();
         Ok(session)
-    })?;
+    };
+    // What the first sessions make the server load and cache is not the price of a session, so they stay, uncounted.
+    let base = side_by_side(options.jobs, options.base, log_in)?;
     std::thread::sleep(options.settle);
+    let memory = || options.pid.map(Memory::of).transpose();
+    let before = memory()?;
+    let sessions = side_by_side(options.jobs, options.sessions, |number| log_in(base.len() + number))?;
+    std::thread::sleep(options.settle);
+    line("base_sessions", base.len());
     line("sessions", sessions.len());
     if let (Some(before), Some(after)) = (before, memory()?) {
         let count = sessions.len() as u64;

@@ -36,7 +36,7 @@ Commands:
   start      run the words behind `--` as a server, report when it answers, and leave it running
   register   make accounts 0 to --accounts
   chat       --pairs of accounts, the even ones send to the odd ones
-  idle       --sessions log in and stay; memory of the server before and after
+  idle       --sessions log in and stay, after --base others; memory of the server before and after
   login      --count logins, one after the other
   presence   account 0 sends presence to --receivers contacts
   room       account 0 speaks in a room with --receivers other occupants (--muc DOMAIN)
@@ -53,6 +53,7 @@ Options:
   --pairs N             default 1
   --receivers N         default 10
   --sessions N          default 100
+  --base N              idle: sessions before those that are counted (default 4)
   --window N            stanzas in flight for each sender (default 1)
   --body BYTES          of a message (default 128)
   --bare                send to bare JIDs
@@ -75,6 +76,7 @@ struct Options {
     pairs: usize,
     receivers: usize,
     sessions: usize,
+    base: usize,
     window: usize,
     body: usize,
     bare: bool,
@@ -177,6 +179,7 @@ fn parse(arguments: &mut pico_args::Arguments) -> Outcome<Options> {
         pairs: number(arguments, "--pairs", 1)?,
         receivers: number(arguments, "--receivers", 10)?,
         sessions: number(arguments, "--sessions", 100)?,
+        base: number(arguments, "--base", 4)?,
         window: number(arguments, "--window", 1)?.max(1),
         body: number(arguments, "--body", 128)?,
         bare: arguments.contains("--bare"),
