@@ -118,6 +118,7 @@ impl Core {
         let Phase::Login(login) = &mut stream.phase else { return };
         // A running exchange is dropped, the new one is processed (section 6.4.2).
         login.exchange = None;
+        login.guessed = None;
         let no_offer = if stream.secure { SaslError::InvalidMechanism } else { SaslError::EncryptionRequired };
         let begun = login.offer.ok_or(no_offer).and_then(|offer| {
             let mechanism = offer.select(mechanism)?;
@@ -180,6 +181,11 @@ impl Core {
         let Some(request) = request.filter(|_| self.store_has_room()) else {
             return self.fail_login(now, conn, SaslError::TemporaryAuthFailure, out);
         };
+        if let (Some(login), StoreRequest::Credentials { user } | StoreRequest::Verify { user, .. }) =
+            (self.login_mut(conn), &request)
+        {
+            login.guessed = Some(user.clone());
+        }
         let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
             core.on_keys(now, conn, exchange, reply, out);
         });
@@ -208,7 +214,7 @@ impl Core {
             return self.fail_login(now, conn, SaslError::InvalidAuthzid, out);
         };
         let Some(stream) = self.streams.get_mut(conn) else { return };
-        self.penalties.forgive(stream.peer);
+        self.penalties.forgive(stream.peer, &user);
         stream.phase = Phase::Authed(Authed { user, bind_failures: 0 });
         stream.restart();
         self.counters.logins += 1;
@@ -226,12 +232,15 @@ impl Core {
         let Some(stream) = self.streams.get(conn) else { return };
         let peer = stream.peer;
         let guess = error == SaslError::NotAuthorized;
+        let user = self.login_mut(conn).and_then(|login| login.guessed.take());
         if guess {
             self.counters.login_failures += 1;
             log::info!("failed log-in from {peer}");
         }
         let wait = match guess && self.limits.rates {
-            true => self.penalties.wait(peer, now.mono, self.limits.login_backoff_after).min(PENALTY_MAX),
+            true => {
+                self.penalties.wait(peer, user.as_ref(), now.mono, self.limits.login_backoff_after).min(PENALTY_MAX)
+            }
             false => Duration::ZERO,
         };
         if wait.is_zero() {
@@ -248,10 +257,7 @@ impl Core {
 
     pub(super) fn on_penalty_over(&mut self, now: Now, conn: ConnId, out: &mut Outputs) {
         let error = self.login_mut(conn).and_then(|login| login.penalty.take());
-        if let Some(stream) = self.streams.get_mut(conn) {
-            stream.hold.rate = false;
-            out.conns.push(ConnOrder::Resume(conn));
-        }
+        self.end_rate_hold(conn, out);
         if let Some(error) = error {
             self.write_failure(now, conn, error, out);
         }

@@ -76,6 +76,8 @@ pub struct Login {
     pub offer: Option<Offer>,
     /// SASL failures so far.
     pub failures: u32,
+    /// Which account the running exchange is for, as it says.
+    pub guessed: Option<BareJid>,
     /// A failure that waits for its time.
     pub penalty: Option<SaslError>,
     /// `from` of the header that was protected by TLS.
@@ -478,15 +480,21 @@ impl Core {
             stream.deadlines.clear(due);
             match due {
                 Due::Login => self.on_login_time(now, conn, out),
-                Due::Rate => {
-                    stream.hold.rate = false;
-                    out.conns.push(ConnOrder::Resume(conn));
-                }
+                Due::Rate => self.end_rate_hold(conn, out),
                 Due::Penalty => self.on_penalty_over(now, conn, out),
                 Due::Idle => self.on_idle(now, conn, out),
                 Due::Acknowledgement => handlers::sm::on_unanswered(self, now, conn, out),
                 Due::Resumption => handlers::sm::on_not_resumed(self, now, conn, out),
             }
+        }
+    }
+
+    /// A stream is read again, unless it has to wait for the other reason too.
+    pub(super) fn end_rate_hold(&mut self, conn: ConnId, out: &mut Outputs) {
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        if stream.deadlines.at(Due::Rate).is_none() && stream.deadlines.at(Due::Penalty).is_none() {
+            stream.hold.rate = false;
+            out.conns.push(ConnOrder::Resume(conn));
         }
     }
 
