@@ -149,6 +149,8 @@ pub struct Core {
     fake_keys: FakeKeys,
     /// Receivers that are full, and who waits for them.
     blocked: Vec<(ConnId, ConnId)>,
+    /// When the running step began, on the clock of [`Now::mono`].
+    turn: Duration,
 }
 
 impl Core {
@@ -181,6 +183,7 @@ impl Core {
             scram,
             fake_keys: FakeKeys::new(seeds.installation, &config.password_scheme),
             blocked: Vec::new(),
+            turn: Duration::ZERO,
         }
     }
 
@@ -188,6 +191,7 @@ impl Core {
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) -> Step {
         debug_assert!(out.store.is_empty() && out.conns.is_empty(), "outputs of the last step were not drained");
         self.started.get_or_insert(now.utc);
+        self.turn = now.mono;
         out.wire.limit(self.limits.output_max);
         out.wire.clock(now.utc);
         let mut consumed = 0;

@@ -191,7 +191,8 @@ impl Core {
 
     /// Whether the queue to the store has room for a request that somebody else than a parked session makes.
     pub(crate) fn store_has_room(&self) -> bool {
-        self.parked.len() < self.limits.store_queue_max
+        // While a disk hangs the queue must not take the memory of all.
+        self.parked.len() < self.limits.store_queue_max && self.parked.bytes < self.limits.memory_max / 4
     }
 
     /// How full the queue to the store is, against `part` of what it may hold: in requests, or in bytes of an eighth of the

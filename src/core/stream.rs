@@ -17,6 +17,9 @@ use crate::jid::{self, BareJid, JidRef};
 use crate::xml::writer::escape_attr;
 use crate::xml::{Frame, Framer, Header, Kind, Next, Writer, XmlError, ns};
 
+/// Longest time that a session is not read because somebody else does not take what it sends.
+const OUTPUT_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// Continues a stream's request to the store that was made before a resource was bound.
 pub type ThenStream = Box<dyn FnOnce(&mut Core, Now, ConnId, StoreReply, &mut Outputs)>;
 
@@ -469,6 +472,11 @@ impl Core {
         if let Some(stream) = self.streams.get_mut(conn) {
             self.timers.set(&mut stream.deadlines, conn, due, at);
         }
+        if self.timers.is_stale(self.streams.len()) {
+            let streams = &self.streams;
+            self.timers
+                .prune(|at, conn, due| streams.get(conn).is_some_and(|stream| stream.deadlines.at(due) == Some(at)));
+        }
     }
 
     pub(super) fn on_deadline(&mut self, now: Now, out: &mut Outputs) {
@@ -481,6 +489,7 @@ impl Core {
             match due {
                 Due::Login => self.on_login_time(now, conn, out),
                 Due::Rate => self.end_rate_hold(conn, out),
+                Due::Output => self.release_sender(conn, out),
                 Due::Penalty => self.on_penalty_over(now, conn, out),
                 Due::Idle => self.on_idle(now, conn, out),
                 Due::Acknowledgement => handlers::sm::on_unanswered(self, now, conn, out),
@@ -532,7 +541,8 @@ impl Core {
         self.set_deadline(conn, Due::Idle, now.mono + self.limits.ping_answer);
     }
 
-    /// A sender waits until what it has filled is empty.
+    /// A sender waits until what it has filled is empty, but not for ever: a receiver that takes little must not silence all who
+    /// write to it. Beyond that time it fills up, and is dropped when it is full.
     pub(crate) fn hold_sender(&mut self, sender: ConnId, receiver: ConnId, out: &mut Outputs) {
         if let Some(stream) = self.streams.get_mut(sender)
             && !stream.hold.output
@@ -540,6 +550,17 @@ impl Core {
             stream.hold.output = true;
             self.blocked.push((receiver, sender));
             out.wire.watch(receiver);
+            if sender != receiver {
+                self.set_deadline(sender, Due::Output, self.turn + OUTPUT_WAIT_MAX);
+            }
+        }
+    }
+
+    fn release_sender(&mut self, sender: ConnId, out: &mut Outputs) {
+        self.blocked.retain(|(_, blocked)| *blocked != sender);
+        if let Some(stream) = self.streams.get_mut(sender) {
+            stream.hold.output = false;
+            out.conns.push(ConnOrder::Resume(sender));
         }
     }
 
@@ -555,6 +576,7 @@ impl Core {
             self.blocked.swap_remove(index);
             if let Some(stream) = self.streams.get_mut(sender) {
                 stream.hold.output = false;
+                stream.deadlines.clear(Due::Output);
                 out.conns.push(ConnOrder::Resume(sender));
             }
         }

@@ -17,6 +17,8 @@ pub enum Due {
     Login,
     /// The session may send again.
     Rate,
+    /// The session has waited long enough for a slow receiver.
+    Output,
     /// The answer to a failed login is sent.
     Penalty,
     /// The peer is asked whether it is there, or was asked and has not answered.
@@ -27,7 +29,7 @@ pub enum Due {
     Resumption,
 }
 
-const KINDS: usize = 6;
+const KINDS: usize = 7;
 
 /// The deadlines of one stream.
 #[derive(Debug, Default)]
@@ -55,6 +57,16 @@ impl Timers {
     pub fn set(&mut self, deadlines: &mut Deadlines, conn: ConnId, due: Due, at: Duration) {
         deadlines.0[due as usize] = Some(at);
         self.heap.push(Reverse((at, conn, due)));
+    }
+
+    /// Whether most entries must be of deadlines that are no more: a client that comes and goes leaves some each time.
+    pub fn is_stale(&self, streams: usize) -> bool {
+        self.heap.len() > 1024 + 4 * KINDS * streams
+    }
+
+    /// Forgets the entries that `confirms` does not know.
+    pub fn prune(&mut self, mut confirms: impl FnMut(Duration, ConnId, Due) -> bool) {
+        self.heap.retain(|Reverse((at, conn, due))| confirms(*at, *conn, *due));
     }
 
     /// When the next look is due.

@@ -9,6 +9,8 @@ use crate::core::effects::ConnId;
 const SPARE_BUFFERS_MAX: usize = 64;
 /// Senders whose presence is kept back for one inactive client.
 const QUIET_PRESENCES_MAX: usize = 100;
+/// Longest presence that is kept back; a longer one brings the others with it.
+const QUIET_BYTES_MAX: usize = 2048;
 /// A buffer that has grown beyond this is given back to the allocator.
 const SPARE_BYTES_MAX: usize = 64 * 1024;
 
@@ -194,9 +196,9 @@ impl Wire {
             return self.append(conn, Some(false), write);
         };
         let place = quiet.kept.iter().position(|(kept, _)| **kept == *sender);
-        let full = place.is_none() && quiet.kept.len() >= QUIET_PRESENCES_MAX;
         let mut xml = Vec::new();
         write(&mut xml);
+        let full = place.is_none() && quiet.kept.len() >= QUIET_PRESENCES_MAX || xml.len() > QUIET_BYTES_MAX;
         match place.and_then(|place| quiet.kept.get_mut(place)) {
             Some((_, kept)) => *kept = xml,
             None => quiet.kept.push((sender.into(), xml)),

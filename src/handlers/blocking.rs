@@ -69,10 +69,20 @@ fn block(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if jids.is_empty() || jids.iter().any(|jid| jid.bare() == own.as_str() || jid.as_str() == own.domain()) {
         return Err(StanzaError::BAD_REQUEST);
     }
+    let full = StanzaError::RESOURCE_CONSTRAINT.text("The list is full.");
     let mut list = cx.account().per.blocking.clone();
-    list.0.extend(jids.into_iter().filter(|jid| !cx.account().per.blocking.0.contains(jid)));
-    if list.0.len() > cx.limits().blocklist_max {
-        return Err(StanzaError::RESOURCE_CONSTRAINT.text("The list is full."));
+    for jid in jids {
+        if list.0.len() > cx.limits().blocklist_max {
+            return Err(full);
+        }
+        if !list.0.contains(&jid) {
+            list.0.push(jid);
+        }
+    }
+    // It is sent to clients in one stanza.
+    let bytes: usize = list.0.iter().map(|jid| jid.as_str().len()).sum();
+    if list.0.len() > cx.limits().blocklist_max || bytes > cx.limits().xml.stanza_bytes_max {
+        return Err(full);
     }
     store(cx, iq, &list, on_blocked)
 }

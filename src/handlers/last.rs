@@ -35,7 +35,7 @@ fn peer(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if let Some(account) = cx.core.accounts.find(iq.addressee.as_str())
         && presence::is_available(account)
     {
-        if !account.roster.state(asker.as_str()).from {
+        if !account.roster.state(asker.as_str()).from || account.per.blocking.blocks_prepared(asker.as_str()) {
             return Err(StanzaError::FORBIDDEN);
         }
         tell(cx.out, cx.conn, iq, 0, "");

@@ -3,6 +3,8 @@
 //! Nobody may set another's. A vCard that does not exist and an account that does not exist give the same answer.
 
 use super::prelude::*;
+use crate::core::parked::Waiting;
+use crate::jid::BareJid;
 
 pub(super) const HANDLER: Handler = Handler {
     name: "vcard",
@@ -11,7 +13,7 @@ pub(super) const HANDLER: Handler = Handler {
     account_features: &[ns::VCARD],
     routes: &[
         iq_get(Target::Account, ns::VCARD, "vCard", get),
-        iq_get(Target::Peer, ns::VCARD, "vCard", get),
+        iq_get(Target::Peer, ns::VCARD, "vCard", peer),
         iq_set(Target::Account, ns::VCARD, "vCard", set),
         iq_set(Target::Peer, ns::VCARD, "vCard", refuse),
     ],
@@ -21,9 +23,35 @@ pub(super) const HANDLER: Handler = Handler {
 fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let request = StoreRequest::DocumentGet { user: iq.addressee.clone(), key: DocumentKey::Vcard };
     let mut parked = iq.park();
-    let own = *iq.addressee == cx.account().jid;
-    parked.note = own.then(|| "own".into());
+    parked.note = Some("own".into());
     cx.ask(request, parked, on_read)
+}
+
+/// Another's: not for whom it has blocked.
+fn peer(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    let request = StoreRequest::Relation { user: iq.addressee.clone(), peer: cx.account().jid.clone() };
+    let mut parked = iq.park();
+    parked.note = Some(iq.addressee.as_str().into());
+    cx.ask(request, parked, on_relation)
+}
+
+fn on_relation(
+    core: &mut Core,
+    _: Now,
+    conn: ConnId,
+    iq: &ParkedIq,
+    reply: StoreReply,
+    out: &mut Outputs,
+) -> Result<(), StanzaError> {
+    let Stored::Relation { exists: true, .. } = reply? else { return Err(StanzaError::ITEM_NOT_FOUND) };
+    let user = BareJid::from_prepared(iq.note.as_deref().unwrap_or_default());
+    let iq = Box::new(ParkedIq { id: iq.id.clone(), to: iq.to.clone(), note: None });
+    core.ask(
+        StoreRequest::DocumentGet { user, key: DocumentKey::Vcard },
+        Waiting::Iq { conn, iq, then: on_read },
+        out,
+    );
+    Ok(())
 }
 
 fn on_read(

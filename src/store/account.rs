@@ -233,9 +233,12 @@ pub(super) fn put_last_seen(tx: &mut Staged<'_>, user: &BareJid, at: UtcTime, st
 }
 
 pub(super) fn relation(tx: &mut Staged<'_>, user: &BareJid, peer: &BareJid) -> StoreReply {
-    let Some(roster) = roster::load(tx, user)? else {
-        return Ok(Stored::Relation { exists: false, sees_presence: false, last_seen: None });
-    };
+    let nothing = Ok(Stored::Relation { exists: false, sees_presence: false, last_seen: None });
+    let Some(roster) = roster::load(tx, user)? else { return nothing };
+    // Who is blocked learns no more than who asks for nobody.
+    if blocklist(tx, user)?.blocks_prepared(peer.as_str()) {
+        return nothing;
+    }
     let last_seen = tx.read(Table::LastSeen, &schema::account_key(user), schema::decode_last_seen)?;
     let sees_presence = roster.items.get(peer).is_some_and(|item| item.subscription.from());
     Ok(Stored::Relation { exists: true, sees_presence, last_seen })

@@ -165,7 +165,21 @@ pub(super) fn put(
     let item = side.roster.items.entry(jid.clone()).or_default();
     item.name = name.to_owned();
     item.groups = groups.to_vec();
+    // It is sent to clients in one stanza, and held in memory.
+    if bytes(&side.roster) > rules.limits.output_max / 2 {
+        return Err(StoreError::Full);
+    }
     Ok(Stored::Halves { user: Box::new(side.save(tx)), routed: false, contact: None })
+}
+
+/// What a roster takes, about.
+fn bytes(roster: &Roster) -> usize {
+    const ITEM_BYTES: usize = 64;
+    let of_item = |(jid, item): (&BareJid, &Item)| {
+        let groups: usize = item.groups.iter().map(|group| group.len() + 16).sum();
+        ITEM_BYTES + jid.as_str().len() + item.name.len() + groups
+    };
+    roster.items.iter().map(of_item).sum()
 }
 
 /// Removes an item, and takes back what there was between the two (section 2.5.2; for what was only asked, as Prosody does).
