@@ -67,7 +67,7 @@ use penalties::Penalties;
 use session::Accounts;
 use stream::{Login, Streams};
 use timers::Timers;
-pub use wire::{Unacked, Wire};
+pub use wire::{Mark, Unacked, Wire};
 
 /// Everything the outside must now do. One value for the life of the process: its buffers are reused, not reallocated.
 #[derive(Default)]
@@ -137,6 +137,8 @@ pub struct Core {
     pub(crate) streams: Streams,
     pub(crate) accounts: Accounts,
     pub(crate) counters: Counters,
+    /// Steps so far: what happened before what.
+    pub(crate) steps: u64,
     /// When the first step was, for the uptime.
     pub(crate) started: Option<UtcTime>,
     pub(crate) shared: handlers::Shared,
@@ -173,6 +175,7 @@ impl Core {
             streams: Streams::default(),
             accounts: Accounts::default(),
             counters: Counters::default(),
+            steps: 0,
             started: None,
             shared: handlers::Shared::new(&seeds.installation),
             observed: false,
@@ -193,7 +196,8 @@ impl Core {
         self.started.get_or_insert(now.utc);
         self.turn = now.mono;
         out.wire.limit(self.limits.output_max);
-        out.wire.clock(now.utc);
+        self.steps += 1;
+        out.wire.clock(now.utc, self.steps);
         let mut consumed = 0;
         match input {
             Input::Bytes { conn, unread } => consumed = self.on_bytes(now, conn, unread, out),

@@ -67,8 +67,8 @@ pub enum Waiting {
         /// With which stanza's head.
         head: Box<BounceHead>,
     },
-    /// The next offline messages of an account that is being served.
-    Page(BareJid),
+    /// The next offline messages of an account that is being served, for the drain of this number.
+    Page(BareJid, u32),
     /// Last items of nodes for a resource that has come online; nobody is parked.
     LastItems(Box<crate::handlers::pep::Run>),
     /// An operator's or embedder's command.
@@ -268,7 +268,7 @@ impl Core {
                 crate::handlers::offline::on_put(self, now, &user, sender, &head, reply.map(drop), out);
             }
             Waiting::Archive { sender, head } => crate::handlers::mam::on_put(self, now, sender, &head, reply, out),
-            Waiting::Page(user) => crate::handlers::offline::on_page(self, &user, reply, out),
+            Waiting::Page(user, drain) => crate::handlers::offline::on_page(self, now, &user, drain, reply, out),
             Waiting::LastItems(run) => crate::handlers::pep::on_last_items(self, run, reply, out),
             Waiting::Command(id, context) => self.on_command_stored(now, id, context, reply, out),
             Waiting::Nobody => {}

@@ -494,6 +494,7 @@ impl Core {
                 Due::Idle => self.on_idle(now, conn, out),
                 Due::Acknowledgement => handlers::sm::on_unanswered(self, now, conn, out),
                 Due::Resumption => handlers::sm::on_not_resumed(self, now, conn, out),
+                Due::Offline => handlers::offline::start_again(self, conn, out),
             }
         }
     }

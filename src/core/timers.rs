@@ -27,9 +27,11 @@ pub enum Due {
     Acknowledgement,
     /// The session must have been resumed.
     Resumption,
+    /// What the store could not give is asked for again.
+    Offline,
 }
 
-const KINDS: usize = 7;
+const KINDS: usize = Due::Offline as usize + 1;
 
 /// The deadlines of one stream.
 #[derive(Debug, Default)]

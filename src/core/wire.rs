@@ -32,6 +32,7 @@ pub struct Wire {
     overfull: Vec<ConnId>,
     bytes_max: usize,
     now: UtcTime,
+    step: u64,
     /// Connections with stanzas whose acknowledgement was not asked for yet.
     unasked: Vec<ConnId>,
 }
@@ -75,14 +76,27 @@ pub struct Entry {
     bytes: u32,
     /// When it was sent.
     pub at: UtcTime,
+    /// In which step of the core.
+    pub step: u64,
+    /// What has to be known of it when nobody acknowledges it.
+    pub mark: Mark,
+}
+
+/// What has to be known of a stanza that nobody acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Nothing.
+    None,
     /// It is in offline storage as well, until it is acknowledged.
-    pub stored: bool,
+    Stored,
+    /// All resources that take messages got it, whatever its `to` says.
+    Shared,
 }
 
 impl Unacked {
-    fn push(&mut self, stanza: &[u8], at: UtcTime, stored: bool) {
+    fn push(&mut self, stanza: &[u8], (at, step): (UtcTime, u64), mark: Mark) {
         self.bytes.extend_from_slice(stanza);
-        self.entries.push_back(Entry { bytes: stanza.len() as u32, at, stored });
+        self.entries.push_back(Entry { bytes: stanza.len() as u32, at, step, mark });
     }
 
     /// Stanzas acknowledged so far, modulo 2^32.
@@ -162,9 +176,9 @@ impl Wire {
         self.keep(slot.buf);
     }
 
-    /// Time of what is written from now on.
-    pub(super) fn clock(&mut self, now: UtcTime) {
-        self.now = now;
+    /// Time and step of what is written from now on.
+    pub(super) fn clock(&mut self, now: UtcTime, step: u64) {
+        (self.now, self.step) = (now, step);
     }
 
     /// Bytes that may wait for one connection; set by the core.
@@ -193,7 +207,7 @@ impl Wire {
     /// Like [`Wire::stanza`] for a sender's presence, which an inactive client gets when something else comes.
     pub fn presence(&mut self, conn: ConnId, sender: &str, write: impl FnOnce(&mut Vec<u8>)) {
         let Some(quiet) = self.slot_mut(conn).and_then(|slot| slot.quiet.as_mut()) else {
-            return self.append(conn, Some(false), write);
+            return self.append(conn, Some(Mark::None), write);
         };
         let place = quiet.kept.iter().position(|(kept, _)| **kept == *sender);
         let mut xml = Vec::new();
@@ -212,7 +226,7 @@ impl Wire {
     fn release(&mut self, conn: ConnId) {
         let quiet = self.slot_mut(conn).and_then(|slot| slot.quiet.as_mut());
         for (_, xml) in quiet.map(|quiet| std::mem::take(&mut quiet.kept)).unwrap_or_default() {
-            self.append(conn, Some(false), |buf| buf.extend_from_slice(&xml));
+            self.append(conn, Some(Mark::None), |buf| buf.extend_from_slice(&xml));
         }
     }
 
@@ -221,12 +235,20 @@ impl Wire {
         if self.is_quiet(conn) {
             self.release(conn);
         }
-        self.append(conn, Some(false), write);
+        self.append(conn, Some(Mark::None), write);
     }
 
     /// The same for a stanza that offline storage has as well until it is acknowledged.
     pub fn stored_stanza(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
-        self.append(conn, Some(true), write);
+        self.append(conn, Some(Mark::Stored), write);
+    }
+
+    /// The same for a stanza that goes to all resources that take messages although its `to` names one of them.
+    pub fn shared_stanza(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_quiet(conn) {
+            self.release(conn);
+        }
+        self.append(conn, Some(Mark::Shared), write);
     }
 
     /// Runs `write` on the connection's buffer for what is not a stanza. Nothing happens if the connection is gone.
@@ -234,7 +256,7 @@ impl Wire {
         self.append(conn, None, write);
     }
 
-    fn append(&mut self, conn: ConnId, stanza: Option<bool>, write: impl FnOnce(&mut Vec<u8>)) {
+    fn append(&mut self, conn: ConnId, stanza: Option<Mark>, write: impl FnOnce(&mut Vec<u8>)) {
         let slots = if conn.is_ghost() { &mut self.ghosts } else { &mut self.slots };
         let Some(slot) = slots.get_mut(conn.index()).filter(|slot| slot.open == Some(conn.generation)) else { return };
         if slot.buf.capacity() == 0
@@ -245,8 +267,8 @@ impl Wire {
         let before = slot.buf.len();
         write(&mut slot.buf);
         let mut grown = slot.buf.len() - before;
-        if let (Some(stored), Some(unacked)) = (stanza, &mut slot.unacked) {
-            unacked.push(&slot.buf[before..], self.now, stored);
+        if let (Some(mark), Some(unacked)) = (stanza, &mut slot.unacked) {
+            unacked.push(&slot.buf[before..], (self.now, self.step), mark);
             self.held += grown;
             if !unacked.asked {
                 unacked.asked = true;
@@ -480,7 +502,7 @@ mod tests {
     fn counts_wrap() {
         let mut unacked = Unacked { acked: u32::MAX - 1, ..Unacked::default() };
         for _ in 0..4 {
-            unacked.push(b"<a/>", UtcTime(0), false);
+            unacked.push(b"<a/>", (UtcTime(0), 0), Mark::None);
         }
         assert_eq!(unacked.sent(), 2);
         assert!(unacked.acknowledge(0) && unacked.entries.len() == 2);

@@ -23,17 +23,25 @@ pub(super) const HANDLER: Handler = Handler {
 /// Per bound resource.
 #[derive(Default)]
 pub(crate) struct State {
-    enabled: bool,
+    /// In which step of the core it was enabled.
+    enabled: Option<u64>,
+}
+
+impl State {
+    /// Whether the resource was copied what came in that step to another one.
+    pub(super) fn was_on(&self, step: u64) -> bool {
+        self.enabled.is_some_and(|since| since <= step)
+    }
 }
 
 fn enable(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    cx.resource_mut().per.carbons.enabled = true;
+    cx.resource_mut().per.carbons.enabled = Some(cx.core.steps);
     cx.out.reply_empty(cx.conn, iq);
     Ok(Done)
 }
 
 fn disable(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    cx.resource_mut().per.carbons.enabled = false;
+    cx.resource_mut().per.carbons.enabled = None;
     cx.out.reply_empty(cx.conn, iq);
     Ok(Done)
 }
@@ -43,7 +51,7 @@ pub(super) fn copy(core: &mut Core, copy: &mam::Copy<'_>, receivers: &[ConnId], 
     let mam::Copy { conn, frame, to, verdict, .. } = *copy;
     let own = core.accounts.get(copy.account);
     let other = core.accounts.find(to.bare()).filter(|other| other.jid != own.jid);
-    let wants = |account: &Account| account.resources.iter().any(|resource| resource.per.carbons.enabled);
+    let wants = |account: &Account| account.resources.iter().any(|resource| resource.per.carbons.enabled.is_some());
     if !(wants(own) || other.is_some_and(wants)) || !is_eligible(frame) {
         return;
     }
@@ -54,7 +62,7 @@ pub(super) fn copy(core: &mut Core, copy: &mam::Copy<'_>, receivers: &[ConnId], 
         let Some(account) = account else { continue };
         let mut inner = routed.clone();
         verdict.mark(&mut inner, account.jid.as_str(), name == "sent");
-        for resource in account.resources.iter().filter(|resource| resource.per.carbons.enabled && !spared(resource.conn)) {
+        for resource in account.resources.iter().filter(|resource| resource.per.carbons.enabled.is_some() && !spared(resource.conn)) {
             out.wire.stanza(resource.conn, |buf| write(buf, name, account, resource.jid.as_str(), frame.type_, &inner));
             if out.wire.pending(resource.conn) > core.limits.output_pause {
                 full.push(resource.conn);

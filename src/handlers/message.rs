@@ -11,13 +11,13 @@
 //! that is answered. A mistyped address that is noticed is worth more on a server whose users know each other (PROTOCOL RT-20).
 
 use super::prelude::*;
+use super::sm::Sent;
 use super::{blocking, carbons, csi, mam, muc, offline};
-use crate::core::UtcTime;
 use crate::core::effects::Delivered;
 use crate::core::parked::Waiting;
 use crate::core::router::{Addressee, NO_FEDERATION};
 use crate::core::session::{Account, AccountId};
-use crate::jid::{Jid, JidRef};
+use crate::jid::{FullJid, Jid, JidRef};
 use crate::xml::{Frame, attribute_value};
 
 pub(super) const HANDLER: Handler = Handler { name: "message", spec: "RFC 6121 sections 5 and 8.5", ..Handler::EMPTY };
@@ -130,13 +130,7 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
 }
 
 /// Fills `receivers`, which is empty, if that is the way.
-fn way(
-    core: &Core,
-    kind: MessageType,
-    sender: Option<AccountId>,
-    to: &JidRef<'_>,
-    receivers: &mut Vec<ConnId>,
-) -> Way {
+fn way(core: &Core, kind: MessageType, sender: Option<AccountId>, to: &JidRef<'_>, receivers: &mut Vec<ConnId>) -> Way {
     if let Some(sender) = sender.map(|sender| core.accounts.get(sender)) {
         if sender.per.blocking.blocks(to) {
             return Way::Error(blocking::BLOCKED_BY_SENDER);
@@ -242,12 +236,6 @@ pub(crate) fn deliver_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>,
     }
 }
 
-/// Whether a resource is still there that takes messages since before `at`.
-fn had_receiver(core: &Core, to: &JidRef<'_>, at: UtcTime) -> bool {
-    let resources = core.accounts.find(to.bare()).map(|account| account.resources.as_slice()).unwrap_or_default();
-    resources.iter().any(|resource| resource.per.presence.takes_messages_since().is_some_and(|since| since < at))
-}
-
 fn observe_own(core: &Core, from: &Jid, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
     if core.observed {
         let (from, to) = (from.as_str().to_owned(), to.as_str().to_owned());
@@ -255,10 +243,12 @@ fn observe_own(core: &Core, from: &Jid, to: &JidRef<'_>, stanza: &[u8], out: &mu
     }
 }
 
-/// A message that a resource got and never acknowledged, as it was routed: to the other resources, into the store, or back.
+/// A message that a resource got and never acknowledged, as it was routed: to the other resources, into the store, or nowhere.
+/// `gone` is the resource, which is unbound by now.
 pub(super) fn deliver_again(
     core: &mut Core,
-    at: UtcTime,
+    gone: &FullJid,
+    sent: Sent,
     kind: Option<&str>,
     message: &Element<'_>,
     xml: &[u8],
@@ -272,17 +262,35 @@ pub(super) fn deliver_again(
     if message.attr("from") == Some(to.bare()) {
         return;
     }
+    let is_for_one = to.as_str() == gone.as_str() && !sent.shared;
     let mut receivers = Vec::new();
-    match way(core, kind, None, &to, &mut receivers) {
-        // What was for all resources those have got already that were there.
-        Way::Resources if to.is_bare() && had_receiver(core, &to, at) => {}
+    let way = match core.accounts.find(to.bare()) {
+        _ if !kind.lasts() => Way::Silence,
+        // What was not for that one alone went to all that took messages then.
+        Some(account)
+            if !is_for_one && account.resources.iter().any(|other| other.per.presence.took_messages(sent.step)) =>
+        {
+            Way::Silence
+        }
+        // A new session may have the old one's name; it gets what waits when it takes messages.
+        Some(account) => to_account(account, kind, &mut receivers),
+        None => to_nobody(kind),
+    };
+    match way {
         Way::Resources => {
-            let xml = offline::stamped(at, &to, message, xml);
+            let account = core.accounts.find(to.bare());
+            let has_copy = |conn: ConnId| {
+                account
+                    .and_then(|account| account.resource(conn))
+                    .is_some_and(|other| other.per.carbons.was_on(sent.step))
+            };
+            receivers.retain(|conn| !(is_for_one && has_copy(*conn)));
+            let xml = offline::stamped(sent.at, &to, message, xml);
             for receiver in receivers {
-                out.wire.stanza(receiver, |buf| buf.extend_from_slice(&xml));
+                out.wire.shared_stanza(receiver, |buf| buf.extend_from_slice(&xml));
             }
         }
-        Way::Offline => offline::keep_again(core, at, &to, message, xml, out),
+        Way::Offline => offline::keep_again(core, sent.at, &to, message, xml, out),
         Way::Error(_) | Way::Silence => {}
     }
 }

@@ -10,24 +10,29 @@
 //! its bytes, so a crash in between can deliver twice and never not at all. While pages are on their way the account is
 //! *draining*: whatever else arrives goes through the store too, behind them, so that messages of one sender stay in order.
 
+use std::time::Duration;
+
 use hashbrown::HashMap;
 
 use super::prelude::*;
 use super::{mam, sm};
-use crate::core::UtcTime;
 use crate::core::archive::ArchiveId;
-use crate::core::parked::{BounceHead, Waiting};
 use crate::core::effects::StoreError;
+use crate::core::parked::{BounceHead, Waiting};
 use crate::core::session::{Account, Resource};
+use crate::core::timers::Due;
+use crate::core::{Mark, UtcTime};
 use crate::jid::{BareJid, Jid, JidRef};
-use crate::xml::writer::{append_child, escape_attr};
 use crate::xml::Tree;
+use crate::xml::writer::{append_child, escape_attr};
 
 pub(super) const HANDLER: Handler =
     Handler { name: "offline", spec: "XEP-0160 1.0.1, XEP-0203 2.0", features: &["msgoffline"], ..Handler::EMPTY };
 
 /// Bytes of stored messages read and written at once.
 const PAGE_BYTES: usize = 64 * 1024;
+/// Time from a failure of the store to the next try.
+const RETRY_TIME: Duration = Duration::from_secs(30);
 /// Sender of what no session sent.
 const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: u32::MAX };
 
@@ -37,9 +42,15 @@ pub(crate) struct Queue {
     /// There may be some in the store.
     stored: bool,
     draining: Option<Drain>,
+    /// Up to which message a resource has got what is stored, though it is stored still: it does not get that again.
+    got: Vec<(ConnId, u64)>,
+    /// Number of the last drain.
+    drains: u32,
 }
 
 struct Drain {
+    /// Tells the answers to its questions from those to an earlier one's.
+    number: u32,
     /// To which resource.
     conn: ConnId,
     /// Up to which message it has got them.
@@ -59,7 +70,14 @@ enum Step {
 
 impl Queue {
     pub(super) fn new(stored: bool) -> Queue {
-        Queue { stored, draining: None }
+        Queue { stored, ..Queue::default() }
+    }
+
+    fn note(&mut self, conn: ConnId, delivered_to: u64) {
+        match self.got.iter_mut().find(|(known, _)| *known == conn) {
+            Some((_, number)) => *number = delivered_to,
+            None => self.got.push((conn, delivered_to)),
+        }
     }
 
     /// Whether stored messages are being delivered.
@@ -124,7 +142,8 @@ pub(super) fn keep_again(
     let sender = message.attr("from").and_then(|from| core.session_of(from)).unwrap_or(NOBODY);
     let mut id = Vec::new();
     escape_attr(message.attr("id").unwrap_or_default(), &mut id);
-    let head = Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into(), counted: false });
+    let head =
+        Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into(), counted: false });
     // Only we give such ids: the account's archive has it.
     let given = |child: &Element<'_>| child.is("stanza-id", ns::STANZA_ID) && child.attr("by") == Some(to.bare());
     let archived = message.children().find(given).and_then(|child| ArchiveId::parse(child.attr("id")?));
@@ -134,14 +153,7 @@ pub(super) fn keep_again(
 }
 
 /// Keeps a message of the embedding program.
-pub(super) fn keep_own(
-    core: &mut Core,
-    now: Now,
-    from: Jid,
-    to: &JidRef<'_>,
-    stanza: &[u8],
-    out: &mut Outputs,
-) {
+pub(super) fn keep_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>, stanza: &[u8], out: &mut Outputs) {
     let request = match mam::Verdict::of(core, now, &from, to) {
         verdict if verdict.is_archived() => verdict.put(from, to, stanza.to_vec(), true),
         _ => {
@@ -205,9 +217,6 @@ pub(crate) fn on_put(
     reply: Result<(), StoreError>,
     out: &mut Outputs,
 ) {
-    if head.counted {
-        sm::on_stored(core, now, sender, out);
-    }
     let in_flight = &mut core.shared.offline.0;
     if let Some(count) = in_flight.get_mut(user) {
         *count -= 1;
@@ -222,6 +231,10 @@ pub(crate) fn on_put(
             error => error.into(),
         };
         out.bounce(sender, "message", head.id.as_deref(), Some(&head.to), error);
+    }
+    // Behind the error: who reads that it is handled must know how.
+    if head.counted {
+        sm::on_stored(core, now, sender, out);
     }
 }
 
@@ -241,8 +254,27 @@ pub(super) fn start(core: &mut Core, user: &BareJid, conn: ConnId, out: &mut Out
     let queue = &mut account.per.offline;
     // A resource that waits to be resumed acknowledges nothing: who is there gets the messages, once more if need be.
     if queue.stored && queue.drains_to().is_none_or(ConnId::is_ghost) {
-        queue.draining = Some(Drain { conn, delivered_to: 0, step: Step::Reading });
+        queue.drains = queue.drains.wrapping_add(1);
+        let delivered_to = queue.got.iter().find(|(known, _)| *known == conn).map_or(0, |(_, number)| *number);
+        queue.draining = Some(Drain { number: queue.drains, conn, delivered_to, step: Step::Reading });
         read(core, user, out);
+    }
+}
+
+/// The store has failed a while ago, or the resource has a connection again: what was not delivered is, if it still takes messages.
+pub(crate) fn start_again(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+    let Some(account) = core.account_id(conn).map(|id| core.accounts.get(id)) else { return };
+    if account.resource(conn).is_some_and(|resource| resource.per.presence.takes_messages()) {
+        let user = account.jid.clone();
+        start(core, &user, conn, out);
+    }
+}
+
+/// Whether the client may not have all that it was given of what is stored.
+fn is_on_its_way(conn: ConnId, out: &Outputs) -> bool {
+    match out.wire.unacked(conn) {
+        Some(unacked) => unacked.iter().any(|(entry, _)| entry.mark == Mark::Stored),
+        None => out.wire.pending(conn) > 0,
     }
 }
 
@@ -250,36 +282,33 @@ fn read(core: &mut Core, user: &BareJid, out: &mut Outputs) {
     let Some(account) = core.accounts.find_mut(user.as_str()) else { return };
     let Some(drain) = &mut account.per.offline.draining else { return };
     drain.step = Step::Reading;
-    let (delete_to, after) = (drain.delivered_to, drain.delivered_to);
+    let after = drain.delivered_to;
+    let delete_to = if is_on_its_way(drain.conn, out) { 0 } else { after };
+    let waiting = Waiting::Page(user.clone(), drain.number);
     let request = StoreRequest::OfflinePage { user: user.clone(), delete_to, after, bytes_max: PAGE_BYTES };
-    core.ask(request, Waiting::Page(user.clone()), out);
+    core.ask(request, waiting, out);
 }
 
 /// The next stored messages, or none.
-pub(crate) fn on_page(core: &mut Core, user: &BareJid, reply: StoreReply, out: &mut Outputs) {
+pub(crate) fn on_page(core: &mut Core, now: Now, user: &BareJid, number: u32, reply: StoreReply, out: &mut Outputs) {
     let in_flight = core.shared.offline.any(user);
     let Some(account) = core.accounts.find_mut(user.as_str()) else { return };
-    let Some(drain) = &mut account.per.offline.draining else { return };
-    if drain.step != Step::Reading {
-        return;
-    }
-    let mut page = match reply {
+    let queue = &mut account.per.offline;
+    let Some(drain) = queue.draining.as_mut().filter(|drain| drain.number == number) else { return };
+    let conn = drain.conn;
+    let page = match reply {
         Ok(Stored::Offline(page)) => page,
-        // What is stored stays there for the next time; live messages go on.
+        // What is stored stays there; live messages go on.
         Ok(_) | Err(_) => {
-            account.per.offline.draining = None;
-            return;
+            queue.draining = None;
+            return core.set_deadline(conn, Due::Offline, now.mono + RETRY_TIME);
         }
     };
-    // An answer that a resource had asked for which has left since repeats what its successor has got.
-    let stale = page.last().is_some_and(|last| last.number <= drain.delivered_to);
-    page.retain(|message| message.number > drain.delivered_to);
     match page.last() {
-        None if stale => {}
         Some(last) => {
             drain.delivered_to = last.number;
             drain.step = Step::Flushing;
-            let conn = drain.conn;
+            queue.note(conn, last.number);
             for message in &page {
                 out.wire.stored_stanza(conn, |buf| {
                     buf.extend_from_slice(&message.stanza);
@@ -294,9 +323,15 @@ pub(crate) fn on_page(core: &mut Core, user: &BareJid, reply: StoreReply, out: &
             out.wire.watch(conn);
             core.counters.delivered += page.len() as u64;
         }
+        None if is_on_its_way(conn, out) => {
+            drain.step = Step::Flushing;
+            out.wire.watch(conn);
+        }
         None if in_flight => drain.step = Step::Awaiting,
         None => {
-            account.per.offline = Queue::default();
+            queue.stored = false;
+            queue.draining = None;
+            queue.got.clear();
         }
     }
 }
@@ -309,8 +344,7 @@ pub(crate) fn on_flushed(core: &mut Core, conn: ConnId, out: &mut Outputs) {
 
 /// A client has acknowledged stanzas: a page is delivered when none of it waits any more.
 pub(super) fn on_acknowledged(core: &mut Core, conn: ConnId, out: &mut Outputs) {
-    let waits = |unacked: &crate::core::Unacked| unacked.iter().any(|(entry, _)| entry.stored);
-    if !out.wire.unacked(conn).is_some_and(waits) {
+    if !is_on_its_way(conn, out) {
         on_page_delivered(core, conn, out);
     }
 }
@@ -329,9 +363,15 @@ fn on_page_delivered(core: &mut Core, conn: ConnId, out: &mut Outputs) {
 
 /// A session goes on on another connection.
 pub(super) fn move_session(account: &mut Account, from: ConnId, to: ConnId) {
-    if let Some(drain) = account.per.offline.draining.as_mut().filter(|drain| drain.conn == from) {
-        drain.conn = to;
-    }
+    let queue = &mut account.per.offline;
+    let got = queue.got.iter_mut().map(|(conn, _)| conn);
+    let conns = got.chain(queue.draining.as_mut().map(|drain| &mut drain.conn));
+    conns.filter(|conn| **conn == from).for_each(|conn| *conn = to);
+}
+
+/// A session is over: another may have its connection's number one day.
+pub(super) fn forget(account: &mut Account, conn: ConnId) {
+    account.per.offline.got.retain(|(known, _)| *known != conn);
 }
 
 /// A resource has lost its connection: others do not wait until it comes back.
@@ -352,7 +392,8 @@ pub(super) fn on_gone(core: &mut Core, user: &BareJid, conn: ConnId, out: &mut O
         return;
     }
     account.per.offline.draining = None;
-    let next = account.resources.iter().find(|resource| resource.conn != conn && resource.per.presence.takes_messages());
+    let next =
+        account.resources.iter().find(|resource| resource.conn != conn && resource.per.presence.takes_messages());
     if let Some(next) = next.map(|resource| resource.conn) {
         start(core, user, next, out);
     }

@@ -7,10 +7,12 @@
 //! A local contact's presence is read directly where the standard speaks of probes between servers. Who is not subscribed gets
 //! silence for a probe, as does who probes an account that does not exist (section 4.3.2 allows it).
 
-use super::prelude::*;
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+
 use super::blocking::{BLOCKED_BY_SENDER, on_speaking_terms};
+use super::prelude::*;
 use super::{muc, offline, pep, roster, sm};
-use crate::core::UtcTime;
 use crate::core::effects::Half;
 use crate::core::parked::Waiting;
 use crate::core::roster::Event;
@@ -21,8 +23,7 @@ use crate::jid::{BareJid, Jid, JidRef};
 use crate::xml::writer::escape_attr;
 use crate::xml::{Frame, Tree, attribute_value};
 
-pub(super) const HANDLER: Handler =
-    Handler { name: "presence", spec: "RFC 6121 sections 3 and 4", ..Handler::EMPTY };
+pub(super) const HANDLER: Handler = Handler { name: "presence", spec: "RFC 6121 sections 3 and 4", ..Handler::EMPTY };
 
 /// Every kept presence begins so; the receiver's `to` goes behind it.
 const HEAD: &[u8] = b"<presence";
@@ -33,13 +34,49 @@ pub(crate) struct State {
     available: Option<Available>,
     /// Who got presence directly and must be told of the end (section 4.6).
     directed: Vec<Jid>,
+    shifts: Shifts,
+}
+
+/// In which steps of the core a resource took messages.
+#[derive(Default)]
+struct Shifts {
+    since: Option<NonZeroU64>,
+    /// Behind a pointer, for most resources have none.
+    past: Option<Box<Past>>,
+}
+
+/// The last shifts that are over, oldest first, with the steps in which they began and ended.
+#[derive(Default)]
+struct Past(VecDeque<(u64, u64)>);
+
+impl Shifts {
+    /// Beyond it the oldest is forgotten: what it had got may come again.
+    const PAST_MAX: usize = 16;
+
+    fn note(&mut self, takes_messages: bool, step: u64) {
+        match (self.since, takes_messages) {
+            (None, true) => self.since = NonZeroU64::new(step),
+            (Some(since), false) => {
+                let Past(past) = self.past.get_or_insert_default().as_mut();
+                if past.len() == Self::PAST_MAX {
+                    past.pop_front();
+                }
+                past.push_back((since.get(), step));
+                self.since = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn cover(&self, step: u64) -> bool {
+        let mut past = self.past.iter().flat_map(|past| &past.0);
+        self.since.is_some_and(|since| since.get() <= step) || past.any(|(from, to)| (*from..=*to).contains(&step))
+    }
 }
 
 /// The last presence of an available resource.
 struct Available {
     priority: i8,
-    /// When the priority became what it is: below 0, or not.
-    since: UtcTime,
     /// Without `to`, from the full JID.
     xml: Box<[u8]>,
 }
@@ -55,9 +92,9 @@ impl State {
         self.available.as_ref().is_some_and(|available| available.priority >= 0)
     }
 
-    /// Since when it is that.
-    pub(super) fn takes_messages_since(&self) -> Option<UtcTime> {
-        self.available.as_ref().filter(|available| available.priority >= 0).map(|available| available.since)
+    /// Whether it took messages in that step.
+    pub(super) fn took_messages(&self, step: u64) -> bool {
+        self.shifts.cover(step)
     }
 }
 
@@ -87,7 +124,7 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
         return muc::on_stanza(core, now, conn, account, frame, &to, out);
     }
     match (frame.type_, to) {
-        (None, None) => broadcast_available(core, now, conn, account, frame, out),
+        (None, None) => broadcast_available(core, conn, account, frame, out),
         (Some("unavailable"), None) => broadcast_unavailable(core, now, conn, account, frame, out),
         (Some("error" | "probe"), None) => {}
         (_, None) => out.bounce(conn, "presence", frame.id, None, StanzaError::BAD_REQUEST),
@@ -163,14 +200,7 @@ fn send_to_subscribers(core: &Core, account: &Account, xml: &[u8], out: &mut Out
     send_to_available(core, account, account.jid.as_str(), xml, out);
 }
 
-fn broadcast_available(
-    core: &mut Core,
-    now: Now,
-    conn: ConnId,
-    account: AccountId,
-    frame: &Frame<'_>,
-    out: &mut Outputs,
-) {
+fn broadcast_available(core: &mut Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, out: &mut Outputs) {
     let xml = routed(core, conn, account, frame);
     if xml.len() > core.limits.presence_bytes_max {
         let error = StanzaError::POLICY_VIOLATION.text("The presence is too big.");
@@ -181,8 +211,8 @@ fn broadcast_available(
     let state = &mut resource.per.presence;
     let initial = state.available.is_none();
     let takes_messages = state.takes_messages();
-    let since = state.available.as_ref().filter(|was| (was.priority >= 0) == (priority >= 0)).map(|was| was.since);
-    state.available = Some(Available { priority, since: since.unwrap_or(now.utc), xml: xml.as_slice().into() });
+    state.available = Some(Available { priority, xml: xml.as_slice().into() });
+    state.shifts.note(priority >= 0, core.steps);
 
     let id = account;
     let account = core.accounts.get(id);
@@ -252,17 +282,11 @@ fn broadcast_unavailable(
 }
 
 /// A resource is no longer available: all who believe it is are told, once (sections 4.5.2 and 4.6.3).
-fn leave(
-    core: &mut Core,
-    now: Now,
-    conn: ConnId,
-    account: AccountId,
-    xml: &[u8],
-    status: String,
-    out: &mut Outputs,
-) {
+fn leave(core: &mut Core, now: Now, conn: ConnId, account: AccountId, xml: &[u8], status: String, out: &mut Outputs) {
     let Some(resource) = core.accounts.get_mut(account).resource_mut(conn) else { return };
-    let State { available, directed } = std::mem::take(&mut resource.per.presence);
+    let state = &mut resource.per.presence;
+    state.shifts.note(false, core.steps);
+    let (available, directed) = (state.available.take(), std::mem::take(&mut state.directed));
     pep::on_gone(&mut resource.per.pep);
     let was_available = available.is_some();
     let owner = core.accounts.get(account);
@@ -299,11 +323,12 @@ fn send_direct(core: &Core, to: &Jid, xml: &[u8], told: Option<&Account>, out: &
 pub(crate) fn on_session_end(core: &mut Core, now: Now, conn: ConnId, account: AccountId, out: &mut Outputs) {
     let Some(resource) = core.accounts.get(account).resource(conn) else { return };
     let xml = unavailable_from(resource);
-    let leftovers = sm::take_leftovers(core, conn, out);
+    let leftovers = sm::take_leftovers(core, conn, resource.jid.clone(), out);
     if let Some(stream) = core.streams.get_mut(conn) {
         stream.phase = Phase::Closing;
     }
     leave(core, now, conn, account, &xml, String::new(), out);
+    offline::forget(core.accounts.get_mut(account), conn);
     core.accounts.unbind(account, conn);
     sm::settle_leftovers(core, leftovers, out);
 }
@@ -540,7 +565,10 @@ pub(super) fn settle_contact(core: &mut Core, contact: &Half, out: &mut Outputs)
     for reached in &contact.deliver {
         let mut xml = Vec::new();
         let mut w = Writer::new(&mut xml);
-        w.open("presence", ns::CLIENT).attr("from", &contact.jid).attr("to", &contact.account).attr("type", reached.name());
+        w.open("presence", ns::CLIENT)
+            .attr("from", &contact.jid)
+            .attr("to", &contact.account)
+            .attr("type", reached.name());
         drop(w);
         deliver_event(core, contact, *reached, &xml, out);
     }
@@ -618,7 +646,9 @@ pub(super) fn hide_from(core: &Core, user: &BareJid, contact: &BareJid, out: &mu
 
 /// A contact is no longer blocked: each sees the other again.
 pub(super) fn show_to(core: &mut Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
-    let Some(state) = core.accounts.find(user.as_str()).map(|account| account.roster.state(contact.as_str())) else { return };
+    let Some(state) = core.accounts.find(user.as_str()).map(|account| account.roster.state(contact.as_str())) else {
+        return;
+    };
     if state.from {
         show(core, user, contact, out);
     }

@@ -16,13 +16,13 @@ use hashbrown::HashMap;
 
 use super::prelude::*;
 use super::{message, muc, offline};
-use crate::core::UtcTime;
 use crate::core::effects::ConnOrder;
 use crate::core::error::StreamError;
 use crate::core::stream::{Phase, Stream};
 use crate::core::timers::Due;
+use crate::core::{Mark, UtcTime};
 use crate::handlers::StreamPhase;
-use crate::jid::BareJid;
+use crate::jid::{BareJid, FullJid};
 use crate::xml::{Frame, Tree};
 
 pub(super) const HANDLER: Handler =
@@ -189,7 +189,9 @@ pub(crate) fn ask(core: &mut Core, now: Now, out: &mut Outputs) {
 /// A client that does not answer has lost its connection, whatever the socket says.
 pub(crate) fn on_unanswered(core: &mut Core, now: Now, conn: ConnId, out: &mut Outputs) {
     let answer_time = core.limits.ping_answer;
-    let Some(asked) = core.streams.get(conn).and_then(|stream| stream.sm.as_ref()).and_then(|sm| sm.asked) else { return };
+    let Some(asked) = core.streams.get(conn).and_then(|stream| stream.sm.as_ref()).and_then(|sm| sm.asked) else {
+        return;
+    };
     if asked + answer_time > now.mono {
         return core.set_deadline(conn, Due::Acknowledgement, asked + answer_time);
     }
@@ -343,6 +345,7 @@ fn take_over(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, out: &mut O
     if !parked {
         out.conns.push(ConnOrder::Resume(conn));
     }
+    offline::start_again(core, conn, out);
 }
 
 /// Nobody came back for the session in time.
@@ -359,10 +362,24 @@ pub(super) fn evict(core: &mut Core, now: Now, user: &BareJid, out: &mut Outputs
 }
 
 /// What a session that ends leaves: its stanzas that were not acknowledged, oldest first.
-pub(crate) struct Leftovers(Vec<(UtcTime, Vec<u8>)>);
+pub(crate) struct Leftovers {
+    /// Whose they were.
+    jid: FullJid,
+    stanzas: Vec<(Sent, Vec<u8>)>,
+}
+
+/// When a stanza was sent.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) at: UtcTime,
+    /// In which step of the core.
+    pub(super) step: u64,
+    /// Not to this resource alone, whatever it says.
+    pub(super) shared: bool,
+}
 
 /// Takes the session's unacknowledged stanzas. Those that offline storage still has need nothing more.
-pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, out: &mut Outputs) -> Leftovers {
+pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, jid: FullJid, out: &mut Outputs) -> Leftovers {
     if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.take()) {
         core.shared.sm.conns.remove(&sm.id);
         if let Some((fresh, _)) = sm.resumer.filter(|(fresh, _)| release(core, *fresh, out)) {
@@ -370,18 +387,21 @@ pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, out: &mut Outputs) -
         }
     }
     let unacked = out.wire.stop_keeping(conn);
-    let entries = unacked.iter().flat_map(|unacked| unacked.iter()).filter(|(entry, _)| !entry.stored);
-    Leftovers(entries.map(|(entry, xml)| (entry.at, xml.to_vec())).collect())
+    let entries = unacked.iter().flat_map(|unacked| unacked.iter()).filter(|(entry, _)| entry.mark != Mark::Stored);
+    let stanzas = entries.map(|(entry, xml)| {
+        (Sent { at: entry.at, step: entry.step, shared: entry.mark == Mark::Shared }, xml.to_vec())
+    });
+    Leftovers { jid, stanzas: stanzas.collect() }
 }
 
 /// Treats leftovers as stanzas to a resource that is not there; the resource must be unbound by now.
 pub(crate) fn settle_leftovers(core: &mut Core, leftovers: Leftovers, out: &mut Outputs) {
-    for (at, xml) in leftovers.0 {
+    for (sent, xml) in leftovers.stanzas {
         let Ok(text) = std::str::from_utf8(&xml) else { continue };
         let Ok(tree) = Tree::parse(text, ns::CLIENT) else { continue };
         let root = tree.root();
         match (root.name(), root.attr("type")) {
-            ("message", kind) => message::deliver_again(core, at, kind, &root, &xml, out),
+            ("message", kind) => message::deliver_again(core, &leftovers.jid, sent, kind, &root, &xml, out),
             ("iq", Some("get" | "set")) => refuse_iq(core, &root, out),
             _ => {}
         }
