@@ -701,7 +701,7 @@ pub struct AccountRecord {
     pub blocked: Blocklist,
     /// What it wants archived.
     pub archive: ArchivePrefs,
-    /// The last message that any archive has; ids go on from there.
+    /// Above every id that there was when the store was opened; ids go on from there.
     pub last_archived: ArchiveId,
 }
 

@@ -146,14 +146,14 @@ pub(super) fn list(tx: &mut Staged<'_>, domain: &str, after: Option<&BareJid>, m
     result.map(|()| Stored::Accounts(accounts))
 }
 
-pub(super) fn activate(tx: &mut Staged<'_>, user: &BareJid) -> StoreReply {
+pub(super) fn activate(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -> StoreReply {
     let roster = roster::load(tx, user)?.ok_or(StoreError::NoAccount)?;
     Ok(Stored::Account(Box::new(AccountRecord {
         roster,
         offline: offline::any(tx, user)?,
         blocked: blocklist(tx, user)?,
         archive: archive::prefs(tx, user)?,
-        last_archived: archive::last_of_all(tx)?,
+        last_archived: archive::bound_at_start(tx, rules)?,
     })))
 }
 

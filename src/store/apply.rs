@@ -9,6 +9,7 @@ use super::schema::{self, Malformed, Table};
 use super::{Authenticator, account, archive, offline, pubsub, rooms, roster};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
+use crate::core::archive::ArchiveId;
 use crate::core::effects::{StoreError, StoreReply, StoreRequest, Stored};
 use crate::jid::BareJid;
 
@@ -75,6 +76,10 @@ pub(super) struct Rules {
     pub(super) authenticator: Option<Box<dyn Authenticator>>,
     /// Archives of removed accounts may be left over.
     pub(super) is_clearing: bool,
+    /// An id above all in the archives, as it is stored; `None` if that has to be looked up.
+    pub(super) archive_bound: Option<ArchiveId>,
+    /// The same when the store was opened.
+    pub(super) archive_bound_at_start: Option<ArchiveId>,
 }
 
 impl Rules {
@@ -86,6 +91,8 @@ impl Rules {
             random,
             authenticator: None,
             is_clearing: true,
+            archive_bound: None,
+            archive_bound_at_start: None,
         }
     }
 
@@ -132,6 +139,8 @@ fn apply_run(engine: &mut impl Engine, rules: &mut Rules, run: &[StoreRequest], 
         Ok(())
     });
     if let Err(error) = result {
+        // Nothing of what was noted about it is so.
+        rules.archive_bound = None;
         // What was answered before the first write had nothing to do with it and stands.
         replies.truncate(before + first_write.unwrap_or(run.len()));
         replies.resize_with(before + run.len(), || Err(error));
@@ -144,7 +153,7 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::Credentials { user } => account::credentials(tx, rules, user),
         R::AccountRemove { user } => account::remove(tx, rules, user),
         R::Accounts { domain, after, max } => account::list(tx, domain, after.as_ref(), *max),
-        R::Activate { user } => account::activate(tx, user),
+        R::Activate { user } => account::activate(tx, rules, user),
         R::RosterPut { user, jid, name, groups } => roster::put(tx, rules, user, jid, name, groups),
         R::RosterRemove { user, jid } => roster::remove(tx, rules, user, jid),
         R::Subscription { user, contact, event, stanza, at } => {

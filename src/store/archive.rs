@@ -1,12 +1,13 @@
 //! Messages kept for their sender and their receiver, each stanza once.
 //!
-//! A stanza is there as long as an archive has a row of it. An archive forgets its oldest messages as it grows, some with each
-//! new one: there is no sweep, and a box that was off for a year does not spend its first minute on what has become too old.
+//! A stanza lies with its conversation, as long as an archive has a row of it. An archive forgets its oldest messages as it
+//! grows, some with each new one: there is no sweep, and a box that was off for a year does not spend its first minute on what
+//! has become too old.
 
 use std::ops::ControlFlow;
 
 use super::apply::{Rules, Staged, malformed};
-use super::schema::{self, ArchiveRow, Malformed, OfflineRow, Table};
+use super::schema::{self, ArchiveRow, Archived, Malformed, OfflineRow, Table};
 use super::{offline, roster};
 use crate::core::archive::{ArchiveFilter, ArchiveId, ArchivePage, ArchivePaging, ArchivePrefs, Keep};
 use crate::core::effects::{StoreError, StoreReply, Stored};
@@ -18,6 +19,11 @@ const ROW_BYTES: u64 = 192;
 const OLD_ROWS_MAX: usize = 8;
 /// Messages that leave at most to make room for one.
 const ROOM_ROWS_MAX: usize = 256;
+/// The stored id above all others is ahead of them by so many milliseconds at most, so that it is seldom written. After a restart
+/// ids go on from there.
+const BOUND_MILLIS: u64 = 5000;
+/// Messages looked at to say how many there are.
+const COUNTED_MAX: usize = 1000;
 /// Rows of a removed account that go with it. What it has beyond goes with messages of others.
 const CLEARED_WITH_ACCOUNT: usize = 8192;
 /// Rows of removed accounts that go with one message of others.
@@ -60,12 +66,22 @@ pub(super) fn put(tx: &mut Staged<'_>, rules: &mut Rules, put: &Put<'_>) -> Stor
         offline::put_row(tx, rules, &receiver, &row)?;
     }
     if owners.iter().any(Option::is_some) {
-        tx.put(Table::Archive, schema::archived_key(put.id), schema::encode_xml(put.stanza));
+        let (from, to) = (put.from.bare(), put.to.bare());
+        let archived = Archived {
+            kept_by: (owners[0].is_some() || from == to, owners[1].is_some() || from == to),
+            sent_by_greater: from > to,
+            from: put.from.resource().unwrap_or_default(),
+            to: put.to.resource().unwrap_or_default(),
+            stanza: put.stanza,
+        };
+        tx.put(Table::Archive, schema::archived_key(from, to, put.id), schema::encode_archived(&archived));
     }
     for owner in owners.into_iter().flatten() {
         add(tx, rules, put, owner)?;
     }
     clear_some(tx, rules)?;
+    // The last step, since what it notes is not undone.
+    keep_above(tx, rules, put.id)?;
     Ok(Stored::Done)
 }
 
@@ -132,11 +148,6 @@ fn add(tx: &mut Staged<'_>, rules: &Rules, put: &Put<'_>, owner: Owner<'_>) -> R
         },
     };
     make_room(tx, rules, &user, put.id, &mut row)?;
-    tx.put(
-        Table::Archive,
-        schema::archive_with_key(&user, with.bare(), put.id),
-        schema::encode_archive_with(with.resource().unwrap_or_default()),
-    );
     tx.put(Table::Archive, schema::archive_key(&user, put.id), schema::encode_archive(&row));
     Ok(())
 }
@@ -180,38 +191,57 @@ fn make_room(
 /// Takes a message out of an account's archive.
 fn forget(tx: &mut Staged<'_>, user: &BareJid, id: ArchiveId, with: &str) -> Result<(), StoreError> {
     tx.delete(Table::Archive, schema::archive_key(user, id));
-    tx.delete(Table::Archive, schema::archive_with_key(user, with, id));
     let other = BareJid::from_prepared(with);
     if other == *user || tx.get(Table::Archive, &schema::archive_key(&other, id))?.is_none() {
-        tx.delete(Table::Archive, schema::archived_key(id));
+        tx.delete(Table::Archive, schema::archived_key(user.as_str(), with, id));
     }
     Ok(())
 }
 
-/// An archived stanza.
-pub(super) fn stanza(tx: &mut Staged<'_>, id: ArchiveId) -> Result<Option<Vec<u8>>, StoreError> {
-    let mut record = tx.get(Table::Archive, &schema::archived_key(id))?;
-    if let Some(record) = &mut record {
-        schema::decode_xml(record).map_err(|error| malformed(Table::Archive, &schema::archived_key(id), error))?;
-        record.remove(0);
+fn row(tx: &mut Staged<'_>, user: &BareJid, id: ArchiveId) -> Result<Option<ArchiveRow>, StoreError> {
+    tx.read(Table::Archive, &schema::archive_key(user, id), schema::decode_archive)
+}
+
+/// A stanza of an account's archive, if it has it.
+pub(super) fn stanza(tx: &mut Staged<'_>, user: &BareJid, id: ArchiveId) -> Result<Option<Vec<u8>>, StoreError> {
+    let Some(row) = row(tx, user, id)? else { return Ok(None) };
+    stanza_with(tx, user, &row.with, id).map(Some)
+}
+
+fn stanza_with(tx: &mut Staged<'_>, user: &BareJid, with: &str, id: ArchiveId) -> Result<Vec<u8>, StoreError> {
+    let key = schema::archived_key(user.as_str(), with, id);
+    let stanza = tx.read(Table::Archive, &key, |record| Ok(schema::decode_archived(record)?.stanza.to_vec()))?;
+    stanza.ok_or_else(|| malformed(Table::Archive, &key, Malformed("it is missing")))
+}
+
+/// Sees that the stored bound is above an id.
+fn keep_above(tx: &mut Staged<'_>, rules: &mut Rules, id: ArchiveId) -> Result<(), StoreError> {
+    let bound = match rules.archive_bound {
+        Some(bound) => bound,
+        None => stored_bound(tx)?,
+    };
+    rules.archive_bound = Some(bound);
+    if id >= bound {
+        let bound = ArchiveId::least_at(crate::core::UtcTime(id.time().0.saturating_add(BOUND_MILLIS)));
+        tx.put(Table::Archive, schema::ARCHIVE_BOUND_KEY.to_vec(), schema::encode_archive_bound(bound));
+        rules.archive_bound = Some(bound);
     }
-    Ok(record)
+    Ok(())
 }
 
-/// Whether an account's archive has this message.
-pub(super) fn has(tx: &mut Staged<'_>, user: &BareJid, id: ArchiveId) -> Result<bool, StoreError> {
-    Ok(tx.get(Table::Archive, &schema::archive_key(user, id))?.is_some())
+fn stored_bound(tx: &mut Staged<'_>) -> Result<ArchiveId, StoreError> {
+    let bound = tx.read(Table::Archive, schema::ARCHIVE_BOUND_KEY, schema::decode_archive_bound)?;
+    Ok(bound.unwrap_or_default())
 }
 
-/// The newest message of all.
-pub(super) fn last_of_all(tx: &mut Staged<'_>) -> Result<ArchiveId, StoreError> {
-    let (from, to) = schema::archived_keys();
-    let mut last = Ok(ArchiveId::default());
-    tx.scan_back(Table::Archive, &from, &to, &mut |key, _| {
-        last = schema::archive_id(key).map_err(|error| malformed(Table::Archive, key, error));
-        ControlFlow::Break(())
-    })?;
-    last
+/// An id that was above all others when the store was opened.
+pub(super) fn bound_at_start(tx: &mut Staged<'_>, rules: &mut Rules) -> Result<ArchiveId, StoreError> {
+    let bound = match rules.archive_bound_at_start {
+        Some(bound) => bound,
+        None => stored_bound(tx)?,
+    };
+    rules.archive_bound_at_start = Some(bound);
+    Ok(bound)
 }
 
 pub(super) fn prefs(tx: &mut Staged<'_>, user: &BareJid) -> Result<ArchivePrefs, StoreError> {
@@ -390,7 +420,7 @@ impl Range {
 pub(super) fn page(tx: &mut Staged<'_>, user: &BareJid, filter: &ArchiveFilter, paging: &ArchivePaging) -> StoreReply {
     let named = [filter.after, filter.before, paging.after, paging.before];
     for id in named.into_iter().flatten().chain(filter.ids.iter().flatten().copied()) {
-        if !has(tx, user, id)? {
+        if row(tx, user, id)?.is_none() {
             return Err(StoreError::NotFound);
         }
     }
@@ -400,10 +430,8 @@ pub(super) fn page(tx: &mut Staged<'_>, user: &BareJid, filter: &ArchiveFilter, 
     let mut page = ArchivePage { complete: found.len() <= paging.max, ..ArchivePage::default() };
     found.truncate(paging.max);
     let mut bytes = 0usize;
-    for id in found {
-        let Some(stanza) = stanza(tx, id)? else {
-            return Err(malformed(Table::Archive, &schema::archived_key(id), Malformed("it is missing")));
-        };
+    for (id, with) in found {
+        let stanza = stanza_with(tx, user, &with, id)?;
         bytes = bytes.saturating_add(stanza.len());
         if bytes > paging.bytes_max && !page.messages.is_empty() {
             page.complete = false;
@@ -423,7 +451,7 @@ pub(super) fn page(tx: &mut Staged<'_>, user: &BareJid, filter: &ArchiveFilter, 
     Ok(Stored::ArchivePage(Box::new(page)))
 }
 
-/// At most `max` messages of a range that match, in order or from the end.
+/// At most `max` messages of a range that match, with whom they are, in order or from the end.
 fn find(
     tx: &mut Staged<'_>,
     user: &BareJid,
@@ -431,35 +459,65 @@ fn find(
     range: Range,
     backwards: bool,
     max: usize,
-) -> Result<Vec<ArchiveId>, StoreError> {
-    if let Some(ids) = &filter.ids {
-        return pick(tx, user, filter, ids, range, backwards, max);
+) -> Result<Vec<(ArchiveId, String)>, StoreError> {
+    match (&filter.ids, &filter.with) {
+        (Some(ids), _) => pick(tx, user, filter, ids, range, backwards, max),
+        (None, Some(with)) => find_with(tx, user, with, range, backwards, max),
+        (None, None) => {
+            let (mut found, mut result) = (Vec::new(), Ok(()));
+            range.scan(tx, &schema::archive_keys(user), backwards, &mut |key, record| {
+                if found.len() >= max {
+                    return ControlFlow::Break(());
+                }
+                match decode_row(key, record) {
+                    Ok((id, row)) => found.push((id, row.with)),
+                    Err(error) => result = Err(error),
+                }
+                ControlFlow::Continue(())
+            })?;
+            result.map(|()| found)
+        }
     }
-    let prefix = match &filter.with {
-        Some(with) => schema::archive_with_keys(user, with.bare()),
-        None => schema::archive_keys(user),
-    };
-    let resource = filter.with.as_ref().and_then(Jid::resource);
+}
+
+/// [`find`] among the messages with somebody.
+fn find_with(
+    tx: &mut Staged<'_>,
+    user: &BareJid,
+    with: &Jid,
+    range: Range,
+    backwards: bool,
+    max: usize,
+) -> Result<Vec<(ArchiveId, String)>, StoreError> {
+    // What this archive has forgotten may still be in the other one.
+    let Some((first, _)) = end_of(tx, user, End::First)? else { return Ok(Vec::new()) };
+    let range = range.and(Range(first.0, u128::MAX));
     let (mut found, mut result) = (Vec::new(), Ok(()));
-    range.scan(tx, &prefix, backwards, &mut |key, record| {
+    range.scan(tx, &schema::conversation_keys(user.as_str(), with.bare()), backwards, &mut |key, record| {
         if found.len() >= max {
             return ControlFlow::Break(());
         }
-        let matches = || match resource {
-            Some(resource) => Ok(schema::decode_archive_with(record)? == resource),
-            None => Ok(true),
-        };
-        match matches().and_then(|matches| Ok((matches, schema::archive_id(key)?))) {
-            Ok((true, id)) => found.push(id),
-            Ok((false, _)) => {}
-            Err(error) => {
-                result = Err(malformed(Table::Archive, key, error));
-                return ControlFlow::Break(());
-            }
+        match schema::decode_archived(record).and_then(|archived| Ok((schema::archive_id(key)?, archived))) {
+            Ok((id, archived)) if matches(&archived, user, with) => found.push((id, with.bare().to_owned())),
+            Ok(_) => {}
+            Err(error) => result = Err(malformed(Table::Archive, key, error)),
         }
         ControlFlow::Continue(())
     })?;
     result.map(|()| found)
+}
+
+/// Whether a message between the user and the bare JID of `with` is in the user's archive, and is to or from `with`.
+fn matches(archived: &Archived<'_>, user: &BareJid, with: &Jid) -> bool {
+    let to_oneself = user.as_str() == with.bare();
+    let is_sender = to_oneself || (user.as_str() > with.bare()) == archived.sent_by_greater;
+    let is_kept = if is_sender { archived.kept_by.0 } else { archived.kept_by.1 };
+    is_kept
+        && with.resource().is_none_or(|resource| match (to_oneself, is_sender) {
+            (true, _) => resource == archived.from || resource == archived.to,
+            (false, true) => resource == archived.to,
+            (false, false) => resource == archived.from,
+        })
 }
 
 /// [`find`] among messages that are named.
@@ -471,7 +529,7 @@ fn pick(
     range: Range,
     backwards: bool,
     max: usize,
-) -> Result<Vec<ArchiveId>, StoreError> {
+) -> Result<Vec<(ArchiveId, String)>, StoreError> {
     let mut ids = ids.to_vec();
     ids.sort_unstable();
     ids.dedup();
@@ -480,24 +538,25 @@ fn pick(
     }
     let mut found = Vec::new();
     for id in ids.into_iter().filter(|id| range.contains(*id)) {
-        let matches = match &filter.with {
+        let Some(row) = row(tx, user, id)? else { continue };
+        let fits = match &filter.with {
             None => true,
+            Some(with) if with.bare() != row.with => false,
             Some(with) => {
-                let key = schema::archive_with_key(user, with.bare(), id);
-                let resource = |record: &[u8]| schema::decode_archive_with(record).map(str::to_owned);
-                let resource = tx.read(Table::Archive, &key, resource)?;
-                resource.is_some_and(|resource| with.resource().is_none_or(|wanted| wanted == resource))
+                let key = schema::archived_key(user.as_str(), &row.with, id);
+                let fits = |record: &[u8]| Ok(matches(&schema::decode_archived(record)?, user, with));
+                tx.read(Table::Archive, &key, fits)? == Some(true)
             }
         };
-        if matches && found.len() < max {
-            found.push(id);
+        if fits && found.len() < max {
+            found.push((id, row.with));
         }
     }
     Ok(found)
 }
 
 /// How many match on all pages: known from two rows if it is a stretch of the archive, counted where there is nothing else to
-/// tell, else left out.
+/// tell and they are not many, else left out.
 fn count(
     tx: &mut Staged<'_>,
     user: &BareJid,
@@ -507,7 +566,8 @@ fn count(
 ) -> Result<(), StoreError> {
     if filter.with.is_some() || filter.ids.is_some() {
         if page.messages.is_empty() {
-            page.count = Some(find(tx, user, filter, all, false, usize::MAX)?.len() as u64);
+            let found = find(tx, user, filter, all, false, COUNTED_MAX + 1)?.len();
+            page.count = (found <= COUNTED_MAX).then_some(found as u64);
         }
         return Ok(());
     }
@@ -519,8 +579,7 @@ fn count(
     };
     page.count = Some(last.count.saturating_sub(first.count).saturating_add(1));
     if let Some((oldest, _)) = page.bounds {
-        let row = tx.read(Table::Archive, &schema::archive_key(user, oldest), schema::decode_archive)?;
-        page.index = row.map(|row| row.count.saturating_sub(first.count));
+        page.index = row(tx, user, oldest)?.map(|row| row.count.saturating_sub(first.count));
     }
     Ok(())
 }

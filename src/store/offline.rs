@@ -43,8 +43,7 @@ pub(super) fn put(
 ) -> StoreReply {
     check(tx, user, from)?;
     if let Some(id) = archived
-        && archive::has(tx, user, id)?
-        && let Some(archived) = archive::stanza(tx, id)?
+        && let Some(archived) = archive::stanza(tx, user, id)?
     {
         put_row(tx, rules, user, &OfflineRow::Archived(id, archived.len() as u64))?;
     } else {
@@ -97,7 +96,7 @@ pub(super) fn keep_stanza(tx: &mut Staged<'_>, user: &BareJid, id: ArchiveId) ->
         ControlFlow::Continue(())
     })?;
     if let Some(seq) = waiting
-        && let Some(stanza) = archive::stanza(tx, id)?
+        && let Some(stanza) = archive::stanza(tx, user, id)?
     {
         let row = schema::encode_offline(&OfflineRow::Stanza(id, &stanza));
         tx.put(Table::Offline, schema::offline_key(user, seq), row);
@@ -130,9 +129,9 @@ pub(super) fn page(tx: &mut Staged<'_>, user: &BareJid, delete_to: u64, after: u
     }
     for message in &mut messages {
         if let Some(id) = message.archived {
-            let key = schema::archived_key(id);
+            let key = schema::archive_key(user, id);
             let missing = schema::Malformed("a message that waits is missing");
-            message.stanza = archive::stanza(tx, id)?.ok_or_else(|| malformed(Table::Archive, &key, missing))?;
+            message.stanza = archive::stanza(tx, user, id)?.ok_or_else(|| malformed(Table::Archive, &key, missing))?;
         }
     }
     Ok(Stored::Offline(messages))

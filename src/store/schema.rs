@@ -10,11 +10,11 @@
 //! | `accounts` | account | when created, password keys |
 //! | `rosters` | account | version, items, requests |
 //! | `offline` | account 0x00 u64 | sequence number 0: counters; else a stanza, or where the archive has it |
-//! | `archive` | 0x00 id | a stanza, without attributes or children that only one reader may see |
+//! | `archive` | 0x00 | an id that is above all there are |
 //! | `archive` | 0x01 account | nothing: the account is gone, its archive is being cleared |
+//! | `archive` | 0x02 bare-jid 0x00 bare-jid 0x00 id | a stanza between the two, the lesser named first |
 //! | `archive` | account 0x00 0x00 | what the account wants archived |
 //! | `archive` | account 0x00 0x01 id | a message in the account's archive: with whom, running totals |
-//! | `archive` | account 0x00 0x02 bare-jid 0x00 id | the same message by whom it is with: the resource |
 //! | `documents` | account 0x00 kind … | without kind: counters; else a document |
 //! | `pubsub` | account 0x00 | counters |
 //! | | account 0x00 1 node | configuration, who is what, counters |
@@ -29,9 +29,10 @@
 //! An account's key is `domain 0x00 local`, so that a domain's accounts lie together; no part of a JID holds a zero byte. The
 //! counters lie beside what they count, where they mostly cost no further page.
 //!
-//! Archived stanzas lie in the order of their ids, which is that of receipt, so that a commit appends them to few pages whoever
-//! they are from; the small rows beside them say whose they are. An archive needs no counters of its own: each row carries the
-//! totals up to itself, and the difference of two rows tells what lies between.
+//! An archived stanza lies with the others of its conversation, once for both sides, which is what a client asks for; a small row
+//! for each side says in which order it got them. So a message costs three rows, and those of two busy talkers few pages. An
+//! archive needs no counters of its own: each row carries the totals up to itself, and the difference of two tells what lies
+//! between.
 
 use crate::auth::{Credentials, ScramKeys};
 use crate::core::archive::{ArchiveDefault, ArchiveId, ArchivePrefs};
@@ -159,20 +160,31 @@ pub(super) fn offline_seq(key: &[u8]) -> Result<u64, Malformed> {
     key.last_chunk().map(|seq| u64::from_be_bytes(*seq)).ok_or(Malformed("offline key is short"))
 }
 
-const ARCHIVED_STANZA: u8 = 0;
+const ARCHIVE_BOUND: u8 = 0;
 const ARCHIVE_CLEARED: u8 = 1;
+const ARCHIVED_STANZA: u8 = 2;
 const ARCHIVE_PREFS: u8 = 0;
 const ARCHIVE_ROW: u8 = 1;
-const ARCHIVE_WITH: u8 = 2;
 
-/// Key of an archived stanza.
-pub(super) fn archived_key(id: ArchiveId) -> Vec<u8> {
-    [&[ARCHIVED_STANZA], &id.0.to_be_bytes()[..]].concat()
+/// Key of the id above all.
+pub(super) const ARCHIVE_BOUND_KEY: &[u8] = &[ARCHIVE_BOUND];
+
+/// What the keys of the archived stanzas between two begin with, whoever is named first.
+pub(super) fn conversation_keys(one: &str, other: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(one.len() + other.len() + 3 + 16);
+    key.push(ARCHIVED_STANZA);
+    for jid in [one.min(other), one.max(other)] {
+        key.extend_from_slice(jid.as_bytes());
+        key.push(0);
+    }
+    key
 }
 
-/// Bounds of the archived stanzas' keys: from the first, up to the second and without it.
-pub(super) fn archived_keys() -> ([u8; 1], [u8; 1]) {
-    ([ARCHIVED_STANZA], [ARCHIVED_STANZA + 1])
+/// Key of an archived stanza.
+pub(super) fn archived_key(one: &str, other: &str, id: ArchiveId) -> Vec<u8> {
+    let mut key = conversation_keys(one, other);
+    key.extend_from_slice(&id.0.to_be_bytes());
+    key
 }
 
 /// Key that says that an account's archive is being cleared.
@@ -190,8 +202,8 @@ pub(super) fn account_of_cleared_key(key: &[u8]) -> Result<BareJid, Malformed> {
     account_of_key(key.get(1..).unwrap_or_default())
 }
 
-fn archive_part(user: &BareJid, part: u8, room: usize) -> Vec<u8> {
-    let mut key = Vec::with_capacity(user.as_str().len() + 3 + room);
+fn archive_part(user: &BareJid, part: u8) -> Vec<u8> {
+    let mut key = Vec::with_capacity(user.as_str().len() + 3 + 16);
     push_account_key(user, &mut key);
     key.extend_from_slice(&[0, part]);
     key
@@ -199,33 +211,18 @@ fn archive_part(user: &BareJid, part: u8, room: usize) -> Vec<u8> {
 
 /// Key of what an account wants archived.
 pub(super) fn archive_prefs_key(user: &BareJid) -> Vec<u8> {
-    archive_part(user, ARCHIVE_PREFS, 0)
-}
-
-/// Key of a message in an account's archive.
-pub(super) fn archive_key(user: &BareJid, id: ArchiveId) -> Vec<u8> {
-    let mut key = archive_part(user, ARCHIVE_ROW, 16);
-    key.extend_from_slice(&id.0.to_be_bytes());
-    key
+    archive_part(user, ARCHIVE_PREFS)
 }
 
 /// What the keys of all messages in an account's archive begin with.
 pub(super) fn archive_keys(user: &BareJid) -> Vec<u8> {
-    archive_part(user, ARCHIVE_ROW, 16)
+    archive_part(user, ARCHIVE_ROW)
 }
 
-/// Key of a message in an account's archive by whom it is with.
-pub(super) fn archive_with_key(user: &BareJid, with: &str, id: ArchiveId) -> Vec<u8> {
-    let mut key = archive_with_keys(user, with);
+/// Key of a message in an account's archive.
+pub(super) fn archive_key(user: &BareJid, id: ArchiveId) -> Vec<u8> {
+    let mut key = archive_keys(user);
     key.extend_from_slice(&id.0.to_be_bytes());
-    key
-}
-
-/// What the keys of all messages with somebody begin with.
-pub(super) fn archive_with_keys(user: &BareJid, with: &str) -> Vec<u8> {
-    let mut key = archive_part(user, ARCHIVE_WITH, with.len() + 17);
-    key.extend_from_slice(with.as_bytes());
-    key.push(0);
     key
 }
 
@@ -380,6 +377,20 @@ pub(super) struct ArchiveRow {
     pub(super) bytes_gone: u64,
     /// When the oldest one was received that was still there.
     pub(super) oldest: UtcTime,
+}
+
+/// A stanza between two, of which one or both archive it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Archived<'r> {
+    /// Whether the sender's archive took it, and the receiver's.
+    pub(super) kept_by: (bool, bool),
+    /// Whether its sender is the one named last in its key.
+    pub(super) sent_by_greater: bool,
+    /// The sender's resource; empty if none.
+    pub(super) from: &'r str,
+    /// The receiver's resource; empty if none.
+    pub(super) to: &'r str,
+    pub(super) stanza: &'r [u8],
 }
 
 /// What an account's private XML comes to.
@@ -593,16 +604,48 @@ pub(super) fn decode_archive(record: &[u8]) -> Result<ArchiveRow, Malformed> {
     Ok(row)
 }
 
-/// The resource that a message is to or from; empty if none.
-pub(super) fn encode_archive_with(resource: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(resource.len() + 1);
+const KEPT_BY_SENDER: u8 = 1;
+const KEPT_BY_RECEIVER: u8 = 2;
+const SENT_BY_GREATER: u8 = 4;
+
+pub(super) fn encode_archived(archived: &Archived<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(archived.stanza.len() + archived.from.len() + archived.to.len() + 6);
     out.push(V1);
-    out.extend_from_slice(resource.as_bytes());
+    out.push(
+        flag(archived.kept_by.0, KEPT_BY_SENDER)
+            | flag(archived.kept_by.1, KEPT_BY_RECEIVER)
+            | flag(archived.sent_by_greater, SENT_BY_GREATER),
+    );
+    put_bytes(&mut out, archived.from.as_bytes());
+    put_bytes(&mut out, archived.to.as_bytes());
+    out.extend_from_slice(archived.stanza);
     out
 }
 
-pub(super) fn decode_archive_with(record: &[u8]) -> Result<&str, Malformed> {
-    std::str::from_utf8(Input::versioned(record)?.rest).map_err(|_| Malformed("not UTF-8"))
+pub(super) fn decode_archived(record: &[u8]) -> Result<Archived<'_>, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let flags = input.byte()?;
+    if flags & !(KEPT_BY_SENDER | KEPT_BY_RECEIVER | SENT_BY_GREATER) != 0 {
+        return Err(Malformed("unknown flag of an archived stanza"));
+    }
+    Ok(Archived {
+        kept_by: (flags & KEPT_BY_SENDER != 0, flags & KEPT_BY_RECEIVER != 0),
+        sent_by_greater: flags & SENT_BY_GREATER != 0,
+        from: input.text()?,
+        to: input.text()?,
+        stanza: input.rest,
+    })
+}
+
+pub(super) fn encode_archive_bound(bound: ArchiveId) -> Vec<u8> {
+    [&[V1], &bound.0.to_be_bytes()[..]].concat()
+}
+
+pub(super) fn decode_archive_bound(record: &[u8]) -> Result<ArchiveId, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let bound = ArchiveId(u128::from_be_bytes(*input.array()?));
+    input.end()?;
+    Ok(bound)
 }
 
 pub(super) fn encode_archive_prefs(prefs: &ArchivePrefs) -> Vec<u8> {
@@ -1174,10 +1217,12 @@ mod tests {
         prefs.always.push(Jid::from_prepared("a@x"));
         prefs.never.push(Jid::from_prepared("b@x/c"));
         check(&prefs, encode_archive_prefs, decode_archive_prefs, "01 02 01 03614078 01 056240782f63");
-        assert_eq!(encode_archive_with("é"), "\x01é".as_bytes());
-        assert_eq!(decode_archive_with("\x01é".as_bytes()), Ok("é"));
-        assert_eq!(decode_archive_with(b"\x01\xff"), Err(Malformed("not UTF-8")));
-        assert_eq!(decode_archive_with(b"\x02"), Err(Malformed("written by a newer version")));
+        check(
+            &ArchiveId(0x0102),
+            |bound| encode_archive_bound(*bound),
+            decode_archive_bound,
+            &format!("01{:032x}", 0x0102),
+        );
         check(&PubsubHead { nodes: 2, bytes: 300 }, encode_pubsub_head, decode_pubsub_head, "01 02 ac02");
         let mut node = NodeRow { items: 1, last_seq: 7, ..NodeRow::default() };
         check(&node, encode_node, decode_node, "01 01 02 0f 01 00 00 00 00 00 01 07");
@@ -1218,6 +1263,23 @@ mod tests {
         assert_eq!(decode_xml(b"\x01<m/>"), Ok(&b"<m/>"[..]));
         assert_eq!(decode_xml(b"\x02<m/>"), Err(Malformed("written by a newer version")));
         assert_eq!(encode_tombstone(), b"\x01");
+    }
+
+    #[test]
+    fn golden_archived_stanzas() {
+        for (kept_by, sent_by_greater, from, to, record) in [
+            ((true, false), false, "", "", "01 01 00 00 3c6d2f3e"),
+            ((true, true), true, "a", "bc", "01 07 0161 026263 3c6d2f3e"),
+            ((false, true), false, "é", "", "01 02 02c3a9 00 3c6d2f3e"),
+        ] {
+            let archived = Archived { kept_by, sent_by_greater, from, to, stanza: b"<m/>" };
+            let bytes = encode_archived(&archived);
+            assert_eq!((hex(&bytes), decode_archived(&bytes)), (record.replace(' ', ""), Ok(archived)));
+        }
+        for record in [&b""[..], b"\x01", b"\x01\x08\0\0", b"\x01\x01\0", b"\x01\x01\x05a", b"\x01\x01\x01\xff\0"] {
+            decode_archived(record).expect_err(&hex(record));
+        }
+        assert_eq!(decode_archived(b"\x02\x01\0\0"), Err(Malformed("written by a newer version")));
     }
 
     #[test]
@@ -1284,10 +1346,11 @@ mod tests {
             assert_eq!(from <= key && key < to, inside, "{other}");
         }
         let (id, from) = (ArchiveId(0x0102), "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02");
-        assert_eq!(archived_key(id), ["\0", from].concat().as_bytes());
+        let conversation = ["\x02juliet@example.com\0romeo@x\0", from].concat();
+        assert_eq!(archived_key("romeo@x", user.as_str(), id), conversation.as_bytes());
+        assert_eq!(archived_key(user.as_str(), "romeo@x", id), conversation.as_bytes());
         assert_eq!(archive_prefs_key(&user), b"example.com\0juliet\0\0");
         assert_eq!(archive_key(&user, id), ["example.com\0juliet\0\x01", from].concat().as_bytes());
-        assert_eq!(archive_with_key(&user, "b@x", id), ["example.com\0juliet\0\x02b@x\0", from].concat().as_bytes());
         assert_eq!(archive_id(&archive_key(&user, id)), Ok(id));
         assert!(is_archive_key(&archive_key(&user, id), &user) && !is_archive_key(&archive_prefs_key(&user), &user));
         assert_eq!(cleared_key(&user), b"\x01example.com\0juliet");
