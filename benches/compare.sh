@@ -11,7 +11,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 binaries=${CARGO_TARGET_DIR:-$root/target}/release
-rounds=3 seconds=3 sessions=1000 crowd=10000 logins=300 build=yes pin=yes quick=no
+rounds=3 seconds=2 sessions=1000 crowd=10000 logins=300 build=yes pin=yes quick=no
 wanted=()
 while [ $# -gt 0 ]; do
     case $1 in
@@ -61,16 +61,21 @@ measure() {
     note "$server" "$row" "$(awk -v name="$metric" '$1 == name { print $2 }' <<<"$out")"
 }
 
-# starts a server; sets pid, plain and tls (arguments of the load)
+# The last value of a metric.
+last() { awk -v name="$1" '$1 == name { value = $2 } END { print value }' "$dir/raw"; }
+
+# starts a server, notes how long that took; sets pid, plain and tls (arguments of the load)
 start() {
     local server=$1 out port
     port=$(port_of "$server")
     out=$(start_server "$server")
     pid=$(awk '$1 == "pid" { print $2 }' <<<"$out")
     running+=("$pid")
+    local start_ms
     start_ms=$(awk '$1 == "start_ms" { print $2 }' <<<"$out")
     plain=(--address "127.0.0.1:$port" --pid "$pid")
     tls=(--address "127.0.0.1:$((port + 1))" --pid "$pid" --mode tls)
+    note "$server" start "$start_ms"
 }
 
 stop() {
@@ -91,7 +96,7 @@ idle() { # server row arguments…
     local server=$1 row=$2
     shift 2
     measure "$server" "$row" private_dirty_bytes_per_session idle "$@" --base $sessions --sessions $sessions
-    note "$server" "$row-before" "$(awk '$1 == "pss_kib_before" { kib = $2 } END { print kib * 1024 }' "$dir/raw")"
+    note "$server" "$row-before" "$(($(last pss_kib_before) * 1024))"
 }
 
 round_relay() {
@@ -109,7 +114,6 @@ round_relay-tls() {
 
 round_redis() {
     start redis
-    note redis start "$start_ms"
     note redis pss "$(pss "$pid")"
     chat redis chat16 16 "${plain[@]}" --protocol redis
     chat redis chat1 1 "${plain[@]}" --protocol redis
@@ -121,7 +125,6 @@ round_xmpp() { # server
     start "$server"
     # The processes that a server starts after it answers are part of starting, not of idling.
     sleep 1
-    note "$server" start "$start_ms"
     note "$server" pss "$(pss "$pid")"
     idle "$server" idle "${plain[@]}"
     stop
@@ -138,12 +141,20 @@ round_xmpp() { # server
     measure "$server" offline cpu_us_per_stored_message offline "${plain[@]}" --count 400 --window 16
     measure "$server" room cpu_us_per_delivery room "${plain[@]}" --receivers 99 --seconds $seconds
     stop
+    configure_"$server" true
+    start "$server"
+    # What is still being stored when the last message has been delivered belongs to it.
+    chat "$server" archive16 16 "${plain[@]}" --settle 2
+    note "$server" archive16-written "$(last written_bytes_per_message)"
+    stop
+    configure_"$server" false
 }
 
-# Only whinchat: what a crowd does to its own figure. A ratio of two near figures wants more than one of each.
+# Only whinchat: what a crowd does to its own figure. A ratio of two near figures wants several of each, before and after.
 round_crowd() {
     start whinchat
-    for _ in 1 2 3; do chat whinchat alone16 16 "${plain[@]}"; done
+    chat whinchat alone16 16 "${plain[@]}"
+    chat whinchat alone16 16 "${plain[@]}"
     coproc CROWD { exec "$load" idle "${plain[@]}" --base 0 --sessions $crowd --hold --settle 2; }
     local line crowd_pid=$CROWD_PID input=${CROWD[1]}
     while read -r line <&"${CROWD[0]}"; do
@@ -151,9 +162,11 @@ round_crowd() {
         [ "$line" != ready ] || break
     done
     if [ "${line:-}" = ready ]; then
-        for _ in 1 2 3; do chat whinchat crowd16 16 "${plain[@]}"; done
+        for _ in 1 2 3 4; do chat whinchat crowd16 16 "${plain[@]}"; done
         exec {input}>&-
         wait "$crowd_pid" || true
+        chat whinchat alone16 16 "${plain[@]}"
+        chat whinchat alone16 16 "${plain[@]}"
     else
         say "whinchat: the crowd of $crowd did not come"
     fi
@@ -162,7 +175,7 @@ round_crowd() {
 
 prepare() { # server
     local server=$1 accounts=$((2 * sessions))
-    configure_"$server"
+    configure_"$server" false
     case $server in
         whinchat) accounts=$((crowd > accounts ? crowd : accounts)) ;;
         prosody | ejabberd) ;;

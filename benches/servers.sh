@@ -14,7 +14,7 @@ make_certificate() {
     chmod 644 "$dir/key.pem"
 }
 
-configure_whinchat() {
+configure_whinchat() { # archive: true or false
     local port=$(port_of whinchat)
     mkdir -p "$dir/whinchat"
     cat >"$dir/whinchat/whinchat.toml" <<TOML
@@ -32,6 +32,7 @@ name = "localhost"
 certificate = "$dir/cert.pem"
 key = "$dir/key.pem"
 registration = "open"
+archive = $1
 
 [limits]
 rates = false
@@ -43,7 +44,8 @@ TOML
 }
 
 configure_prosody() {
-    local port=$(port_of prosody)
+    local port=$(port_of prosody) archive=
+    [ "$1" = false ] || archive='"mam",'
     mkdir -p "$dir/prosody/data"
     cat >"$dir/prosody/prosody.cfg.lua" <<LUA
 run_as_root = true
@@ -51,7 +53,7 @@ pidfile = "$dir/prosody/prosody.pid"
 data_path = "$dir/prosody/data"
 log = { warn = "$dir/prosody/prosody.log" }
 modules_enabled = {
-    "roster", "saslauth", "tls", "disco", "ping", "register", "private", "vcard_legacy", "pep", "time", "version", "lastactivity",
+    "roster", "saslauth", "tls", "disco", "ping", "register", "private", "vcard_legacy", "pep", "time", "version", "lastactivity", $archive
 }
 modules_disabled = { "s2s" }
 interfaces = { "127.0.0.1" }
@@ -63,13 +65,16 @@ authentication = "internal_hashed"
 default_iteration_count = 4096
 ssl = { certificate = "$dir/cert.pem", key = "$dir/key.pem" }
 c2s_direct_tls_ssl = { certificate = "$dir/cert.pem", key = "$dir/key.pem" }
+default_archive_policy = true
+archive_expires_after = "never"
 VirtualHost "localhost"
 Component "conference.localhost" "muc"
 LUA
 }
 
 configure_ejabberd() {
-    local port=$(port_of ejabberd)
+    local port=$(port_of ejabberd) archive=
+    [ "$1" = false ] || archive='mod_mam: {default: always, db_type: mnesia}'
     mkdir -p "$dir/ejabberd/spool"
     cat >"$dir/ejabberd/ejabberd.yml" <<YAML
 loglevel: error
@@ -94,6 +99,7 @@ modules:
   mod_time: {}
   mod_vcard: {search: false}
   mod_version: {}
+  $archive
 YAML
     cat "$dir/cert.pem" "$dir/key.pem" >"$dir/both.pem"
 }

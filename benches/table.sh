@@ -58,6 +58,8 @@ awk -v sessions=$sessions -v crowd=$crowd '
         print_row("CPU per chat message, plain, 16 in flight", "chat16", "µs", "relay")
         print_row("CPU per chat message, plain, 1 in flight", "chat1", "µs", "relay")
         print_row("CPU per chat message, TLS, 16 in flight", "tls16", "µs", "relay")
+        print_row("the same as the first, archive on (only whinchat syncs)", "archive16", "µs", "none")
+        print_row("of that, written towards the disk per message", "archive16-written", "KB", "none")
         print_row("memory of each idle session above " sessions ", plain", "idle", "KB", "relay")
         print_row("memory of each idle session above " sessions ", TLS", "idle-tls", "KB", "relay")
         print_row("the server with " sessions " idle sessions, plain (PSS)", "idle-before", "MB", "relay")
@@ -71,6 +73,6 @@ awk -v sessions=$sessions -v crowd=$crowd '
         print_row("CPU per stored offline message, 16 at a time", "offline", "µs", "relay")
         alone = median("whinchat", "alone16"); among = median("whinchat", "crowd16")
         if (among != "")
-            printf "\nA chat message with %d idle sessions: %s µs, alone before: %s µs, ratio %s.\n", crowd,
+            printf "\nA chat message with %d idle sessions: %s µs, alone before and after: %s µs, ratio %s.\n", crowd,
                 cell("whinchat", "crowd16", "µs"), cell("whinchat", "alone16", "µs"), ratio(among, alone)
     }' "$results"

@@ -73,6 +73,9 @@ fn redis_pair(options: &Options, number: usize) -> Outcome<Group> {
     Ok(Group::new(sender, vec![receiver], Template::new(&publish)))
 }
 
+/// In which a server does what it does behind a client's back.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// What is sent where no XMPP server is, so that it is as long as elsewhere.
 const SAMPLE_JID: &str = "load1@localhost/receiver";
 
@@ -93,6 +96,7 @@ fn plan(options: &Options, end: &'static str) -> Plan {
         count_max: options.count.unwrap_or(u64::MAX),
         end,
         pid: options.pid,
+        settle: options.settle.unwrap_or_default(),
     }
 }
 
@@ -104,11 +108,11 @@ pub fn idle(options: &Options) -> Outcome<()> {
     };
     // What the first sessions make the server load and cache is not the price of a session, so they stay, uncounted.
     let base = side_by_side(options.jobs, options.base, log_in)?;
-    std::thread::sleep(options.settle);
+    std::thread::sleep(options.settle.unwrap_or(SETTLE));
     let memory = || options.pid.map(Memory::of).transpose();
     let before = memory()?;
     let sessions = side_by_side(options.jobs, options.sessions, |number| log_in(base.len() + number))?;
-    std::thread::sleep(options.settle);
+    std::thread::sleep(options.settle.unwrap_or(SETTLE));
     line("base_sessions", base.len());
     line("sessions", sessions.len());
     if let (Some(before), Some(after)) = (before, memory()?) {
@@ -213,7 +217,7 @@ pub fn offline(options: &Options) -> Outcome<()> {
     }
     line("messages", count);
     line("stored_per_second", count as f64 / start.elapsed().as_secs_f64());
-    std::thread::sleep(options.settle);
+    std::thread::sleep(options.settle.unwrap_or(SETTLE));
     let stored = Usage::of(options.pid)? - before;
     line("cpu_us_per_stored_message", per(stored.cpu_ns as f64 / 1000.0, count));
     line("written_bytes_per_stored_message", per(stored.written as f64, count));

@@ -61,7 +61,7 @@ Options:
   --warm-up S           default 0.3
   --count N             deliveries, logins or offline messages (default: as many as the time allows; 100; 100)
   --jobs N              logins side by side while preparing (default 2)
-  --settle S            wait before memory and stored bytes are read (default 1)
+  --settle S            wait before the server's counters are read again (default: idle, offline 1, else 0)
   --hold                idle: say `ready`, stay until standard input ends
   --log FILE            start: takes what the server prints
   --limit S             end at all events (default 300)
@@ -84,7 +84,7 @@ struct Options {
     warm_up: Duration,
     count: Option<u64>,
     jobs: usize,
-    settle: Duration,
+    settle: Option<Duration>,
     hold: bool,
     muc: String,
     log: Option<PathBuf>,
@@ -187,7 +187,7 @@ fn parse(arguments: &mut pico_args::Arguments) -> Outcome<Options> {
         warm_up: seconds(arguments, "--warm-up", 0.3)?,
         count: arguments.opt_value_from_str("--count")?,
         jobs: number(arguments, "--jobs", 2)?.max(1),
-        settle: seconds(arguments, "--settle", 1.0)?,
+        settle: arguments.opt_value_from_str("--settle")?.map(Duration::try_from_secs_f64).transpose()?,
         hold: arguments.contains("--hold"),
         muc: text(arguments, "--muc", "conference.localhost")?,
         log: arguments.opt_value_from_str("--log")?,

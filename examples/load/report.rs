@@ -19,6 +19,7 @@ pub fn print_tally(tally: &Tally, what: &str) {
     line(&format!("waits_per_{what}"), per(usage.waits as f64, count));
     line(&format!("reads_per_{what}"), per(usage.reads as f64, count));
     line(&format!("writes_per_{what}"), per(usage.writes as f64, count));
+    line(&format!("written_bytes_per_{what}"), per(usage.written as f64, count));
 }
 
 /// `total` for each of `count`.

@@ -150,6 +150,8 @@ pub struct Plan {
     pub end: &'static str,
     /// The server.
     pub pid: Option<u32>,
+    /// Waited before its counters are read again.
+    pub settle: Duration,
 }
 
 /// What came of it.
@@ -190,6 +192,7 @@ pub fn run(groups: &mut [Group], plan: &Plan) -> Outcome<Tally> {
         deliveries += course.turn(groups, None, &mut scratch, &mut latencies)?;
     }
     let seconds = start.elapsed().as_secs_f64();
+    std::thread::sleep(plan.settle);
     Ok(Tally { deliveries, seconds, usage: Usage::of(plan.pid)? - before, latencies })
 }
 
