@@ -1,5 +1,8 @@
 //! From the first stream header to an authenticated user: STARTTLS and SASL (RFC 6120 sections 5 and 6), and registration
 //! before that.
+//!
+//! An exchange may be spoken in two syntaxes: that of RFC 6120, which is read here, and that of XEP-0388, which is read in
+//! `handlers::sasl2`. What is between its beginning and its outcome is the same.
 
 use std::time::Duration;
 
@@ -60,16 +63,14 @@ impl Core {
     }
 
     pub(super) fn on_login_frame(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+        if *frame.ns == *ns::SASL2 || self.login_mut(conn).is_some_and(|login| login.sasl2.is_some()) {
+            return handlers::sasl2::on_element(self, now, conn, frame, out);
+        }
         match (frame.kind, frame.local, &*frame.ns) {
             (Kind::Other, "starttls", ns::TLS) => self.on_starttls(now, conn, frame, out),
             (Kind::Other, "auth", ns::SASL) => self.on_auth(now, conn, frame, out),
             (Kind::Other, "response", ns::SASL) => self.on_response(now, conn, frame, out),
-            (Kind::Other, "abort", ns::SASL) => {
-                if let Some(login) = self.login_mut(conn) {
-                    login.exchange = None;
-                }
-                self.fail_login(now, conn, SaslError::Aborted, out);
-            }
+            (Kind::Other, "abort", ns::SASL) => self.fail_login(now, conn, SaslError::Aborted, out),
             (Kind::Other, _, ns::SM) => handlers::sm::on_element(self, now, conn, frame, out),
             (Kind::Other, "error", ns::STREAMS) => self.close_stream(now, conn, None, out),
             (Kind::Iq, ..) if handlers::register::before_login(self, now, conn, frame, out) => {}
@@ -84,7 +85,7 @@ impl Core {
         }
     }
 
-    fn login_mut(&mut self, conn: ConnId) -> Option<&mut Login> {
+    pub(crate) fn login_mut(&mut self, conn: ConnId) -> Option<&mut Login> {
         match &mut self.streams.get_mut(conn)?.phase {
             Phase::Login(login) => Some(login),
             _ => None,
@@ -110,19 +111,35 @@ impl Core {
 
     fn on_auth(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
         let tree = Tree::of(frame);
-        let content = tree.root().text();
         let mechanism = tree.root().attr("mechanism").unwrap_or_default();
+        self.begin_exchange(now, conn, mechanism, auth::decode(&tree.root().text()), out);
+    }
+
+    fn on_response(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
+        let tree = Tree::of(frame);
+        let data = auth::decode(&tree.root().text()).map(Option::unwrap_or_default);
+        self.continue_exchange(now, conn, data, out);
+    }
+
+    /// Begins an exchange; a running one is dropped (section 6.4.2). `data` is the initial response, if there is one.
+    pub(crate) fn begin_exchange(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        mechanism: &str,
+        data: Result<Option<Vec<u8>>, SaslError>,
+        out: &mut Outputs,
+    ) {
         let nonce = self.ids.next_id();
         let Some(stream) = self.streams.get_mut(conn) else { return };
         let host = stream.host.map_or("", |host| self.hosts[host].name.as_str());
         let Phase::Login(login) = &mut stream.phase else { return };
-        // A running exchange is dropped, the new one is processed (section 6.4.2).
         login.exchange = None;
         login.guessed = None;
         let no_offer = if stream.secure { SaslError::InvalidMechanism } else { SaslError::EncryptionRequired };
         let begun = login.offer.ok_or(no_offer).and_then(|offer| {
             let mechanism = offer.select(mechanism)?;
-            let data = auth::decode(&content)?;
+            let data = data?;
             let mut exchange = Exchange::begin(mechanism, &offer, &login.tls.bindings, host, nonce);
             exchange.announce_offer();
             Ok((exchange, data))
@@ -136,17 +153,19 @@ impl Core {
         }
     }
 
-    fn on_response(&mut self, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
-        let tree = Tree::of(frame);
-        let content = tree.root().text();
+    /// Goes on with the running exchange, if there is one.
+    pub(crate) fn continue_exchange(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        data: Result<Vec<u8>, SaslError>,
+        out: &mut Outputs,
+    ) {
         let exchange = self.login_mut(conn).and_then(|login| login.exchange.take());
-        let Some(mut exchange) = exchange else {
-            return self.fail_login(now, conn, SaslError::MalformedRequest, out);
-        };
-        match auth::decode(&content) {
+        match exchange.ok_or(SaslError::MalformedRequest).and_then(|exchange| Ok((exchange, data?))) {
             Err(error) => self.fail_login(now, conn, error, out),
-            Ok(data) => {
-                let progress = exchange.respond(Some(data.as_deref().unwrap_or_default()));
+            Ok((mut exchange, data)) => {
+                let progress = exchange.respond(Some(&data));
                 self.go_on(now, conn, *exchange, progress, out);
             }
         }
@@ -155,17 +174,17 @@ impl Core {
     fn go_on(&mut self, now: Now, conn: ConnId, exchange: Exchange, progress: Progress, out: &mut Outputs) {
         let request = match progress {
             Progress::Challenge(data) => {
+                let Some(login) = self.login_mut(conn) else { return };
+                login.exchange = Some(Box::new(exchange));
+                let syntax = if login.sasl2.is_some() { ns::SASL2 } else { ns::SASL };
                 out.wire.write(conn, |buf| {
                     let mut w = Writer::new(buf);
-                    w.open("challenge", ns::SASL);
+                    w.open("challenge", syntax);
                     // An empty challenge has no content, unlike an empty response (section 6.4.2).
                     if !data.is_empty() {
                         w.text(auth::encode(&data));
                     }
                 });
-                if let Some(login) = self.login_mut(conn) {
-                    login.exchange = Some(Box::new(exchange));
-                }
                 return;
             }
             Progress::Success { username, data } => return self.succeed(now, conn, &username, &data, out),
@@ -192,7 +211,7 @@ impl Core {
         self.ask(request, Waiting::Stream { conn, then }, out);
     }
 
-    fn account_of(&self, conn: ConnId, username: &str) -> Option<BareJid> {
+    pub(crate) fn account_of(&self, conn: ConnId, username: &str) -> Option<BareJid> {
         let host = self.streams.get(conn)?.host?;
         BareJid::from_parts(username, &self.hosts[host].name).ok()
     }
@@ -208,16 +227,18 @@ impl Core {
 
     fn succeed(&mut self, now: Now, conn: ConnId, username: &str, data: &[u8], out: &mut Outputs) {
         let user = self.account_of(conn, username);
-        let claimed = self.login_mut(conn).and_then(|login| login.claimed.take());
-        let Some(user) = user.filter(|user| claimed.is_none_or(|claimed| claimed == *user)) else {
+        let Some(login) = self.login_mut(conn) else { return };
+        let Some(user) = user.filter(|user| login.claimed.as_ref().is_none_or(|claimed| claimed == user)) else {
             // Who opens a stream as one and logs in as another (section 6.4.6).
             return self.fail_login(now, conn, SaslError::InvalidAuthzid, out);
         };
-        let Some(stream) = self.streams.get_mut(conn) else { return };
-        self.penalties.forgive(stream.peer, &user);
-        stream.phase = Phase::Authed(Authed { user, bind_failures: 0 });
-        stream.restart();
-        self.counters.logins += 1;
+        if let Some(request) = login.sasl2.take() {
+            return handlers::sasl2::on_authenticated(self, now, conn, user, request, data, out);
+        }
+        self.admit(conn, user);
+        if let Some(stream) = self.streams.get_mut(conn) {
+            stream.restart();
+        }
         out.wire.write(conn, |buf| {
             let mut w = Writer::new(buf);
             w.open("success", ns::SASL);
@@ -227,8 +248,16 @@ impl Core {
         });
     }
 
+    /// The stream is this account's from now on. Only for who has just proved it.
+    pub(crate) fn admit(&mut self, conn: ConnId, user: BareJid) {
+        let Some(stream) = self.streams.get_mut(conn) else { return };
+        self.penalties.forgive(stream.peer, &user);
+        stream.phase = Phase::Authed(Authed { user, bind_failures: 0 });
+        self.counters.logins += 1;
+    }
+
     /// Answers with `<failure/>`: at once, or after a while where there were too many of them.
-    fn fail_login(&mut self, now: Now, conn: ConnId, error: SaslError, out: &mut Outputs) {
+    pub(crate) fn fail_login(&mut self, now: Now, conn: ConnId, error: SaslError, out: &mut Outputs) {
         let Some(stream) = self.streams.get(conn) else { return };
         let peer = stream.peer;
         let guess = error == SaslError::NotAuthorized;
@@ -269,11 +298,13 @@ impl Core {
         login.exchange = None;
         login.failures += 1;
         let too_many = login.failures > failures_max;
+        let syntax = if login.sasl2.take().is_some() { ns::SASL2 } else { ns::SASL };
         out.wire.write(conn, |buf| {
             let mut w = Writer::new(buf);
-            w.open("failure", ns::SASL).empty(error.name(), ns::SASL);
+            // The conditions are those of RFC 6120 in both syntaxes.
+            w.open("failure", syntax).empty(error.name(), ns::SASL);
             if let Some(text) = error.text() {
-                w.open("text", ns::SASL).attr("xml:lang", "en").text(text);
+                w.open("text", syntax).attr("xml:lang", "en").text(text);
             }
         });
         if too_many {

@@ -73,6 +73,8 @@ pub enum Phase {
 pub struct Login {
     /// The running SASL exchange.
     pub exchange: Option<Box<Exchange>>,
+    /// What the client has asked for beside the exchange, if it speaks XEP-0388: there is an exchange then, or a task after one.
+    pub sasl2: Option<Box<handlers::sasl2::Request>>,
     /// What the TLS handshake gave.
     pub tls: TlsFacts,
     /// What was offered on this stream.
@@ -253,7 +255,16 @@ impl Core {
             if stream.hold.any() {
                 return consumed;
             }
+            let in_exchange = matches!(&stream.phase, Phase::Login(login) if login.sasl2.is_some());
             match stream.framer.next(&unread[consumed..], limits) {
+                Ok(Next::Incomplete { skip: 1.. }) if in_exchange => {
+                    handlers::sasl2::disturbed(self, now, conn, out);
+                    return unread.len();
+                }
+                Ok(Next::Stanza { used, frame }) if in_exchange && used > frame.xml.len() => {
+                    handlers::sasl2::disturbed(self, now, conn, out);
+                    return unread.len();
+                }
                 Ok(Next::Incomplete { skip }) => return consumed + skip,
                 Ok(Next::Header { used, header }) => {
                     consumed += used;
@@ -401,7 +412,7 @@ impl Core {
         });
     }
 
-    fn send_features(&mut self, conn: ConnId, out: &mut Outputs) {
+    pub(crate) fn send_features(&mut self, conn: ConnId, out: &mut Outputs) {
         let offer = self.make_offer(conn);
         let Some(stream) = self.streams.get_mut(conn) else { return };
         let phase = match &mut stream.phase {
@@ -419,7 +430,11 @@ impl Core {
                 self.write_login_features(stream, login, &mut w);
             }
             let limits = if phase == StreamPhase::Authed { &self.limits.xml } else { &self.limits.xml_before_auth };
-            w.open("limits", ns::STREAM_LIMITS).text_element("max-bytes", limits.stanza_bytes_max).close();
+            w.open("limits", ns::STREAM_LIMITS).text_element("max-bytes", limits.stanza_bytes_max);
+            if phase == StreamPhase::Authed {
+                w.text_element("idle-seconds", self.limits.idle_ping.as_secs());
+            }
+            w.close();
             for handler in handlers::HANDLERS {
                 if let Some(write) = handler.stream_features {
                     write(self, stream, phase, &mut w);

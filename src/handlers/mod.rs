@@ -43,7 +43,7 @@ macro_rules! handlers {
 }
 
 handlers! {
-    bind, blocking(State), carbons(State), csi, disco, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sm, time, vcard, version,
+    bind, blocking(State), carbons(State), csi, disco, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, vcard, version,
 }
 
 /// What features keep for an account in use.

@@ -12,6 +12,8 @@ pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
 pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 /// SASL, RFC 6120 section 6.
 pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// Extensible SASL profile, XEP-0388.
+pub const SASL2: &str = "urn:xmpp:sasl:2";
 /// Channel-binding types, XEP-0440.
 pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// Resource binding, RFC 6120 section 7.

@@ -13,7 +13,7 @@ use whinchat::xml::{Framer, Next, XmlLimits};
 
 use super::machine::{EXPORTER, Machine, SERVER_END_POINT, State};
 use super::script::Login;
-use super::xml::{CLIENT, Node, Own, SASL, STREAMS, Source, TLS};
+use super::xml::{CLIENT, Node, Own, SASL, SASL2, STREAMS, Source, TLS};
 
 /// One of a script's clients.
 pub struct Client {
@@ -137,8 +137,9 @@ impl Client {
         };
         let (user, domain) = bare.split_once('@').ok_or("a client's JID is user@domain")?;
         let features = client.open_stream(machine, domain)?;
+        let syntax = if login.sasl2 { SASL2 } else { SASL };
         let offered = features
-            .child("mechanisms")
+            .child(list(syntax))
             .is_some_and(|list| list.elements().any(|mechanism| mechanism.text() == login.mechanism));
         if !offered {
             return Err(format!("{} is not offered: {features:?}", login.mechanism));
@@ -146,12 +147,16 @@ impl Client {
         match login.mechanism.as_str() {
             "PLAIN" => {
                 let message = STANDARD.encode(format!("\0{user}\0{password}"));
-                client.send(machine, &auth("PLAIN", &message));
-                client.expect(machine, "success", SASL)?;
+                client.send(machine, &auth(syntax, "PLAIN", &message));
+                client.expect(machine, "success", syntax)?;
             }
-            _ => client.scram(machine, &features, &login.mechanism, user, password)?,
+            _ => client.scram(machine, &features, (syntax, &login.mechanism), user, password)?,
         }
-        client.open_stream(machine, domain)?;
+        if login.sasl2 {
+            client.expect(machine, "features", STREAMS)?;
+        } else {
+            client.open_stream(machine, domain)?;
+        }
         if login.bind {
             client.bind(machine, resource)?;
         }
@@ -184,7 +189,7 @@ impl Client {
         &mut self,
         machine: &mut Machine,
         features: &Node,
-        mechanism: &str,
+        (syntax, mechanism): (&str, &str),
         user: &str,
         password: &str,
     ) -> Result<(), String> {
@@ -195,13 +200,13 @@ impl Client {
             (true, Hash::Sha1) => ("p=tls-server-end-point,,", &SERVER_END_POINT),
         };
         let first = format!("n={user},r=rOprNGfwEbeRWgbNEkqO");
-        self.send(machine, &auth(mechanism, &STANDARD.encode(format!("{gs2}{first}"))));
-        let challenge = decode(&self.expect(machine, "challenge", SASL)?)?;
+        self.send(machine, &auth(syntax, mechanism, &STANDARD.encode(format!("{gs2}{first}"))));
+        let challenge = decode(&self.expect(machine, "challenge", syntax)?)?;
         let field = |name: &str| {
             let found = challenge.split(',').find_map(|field| field.strip_prefix(name));
             found.ok_or(format!("no {name} in {challenge}"))
         };
-        let offered = STANDARD.encode(hash.digest(offered(features).as_bytes()));
+        let offered = STANDARD.encode(hash.digest(offered(features, list(syntax)).as_bytes()));
         if field("h=")? != offered {
             return Err(format!("the offer was changed on its way (XEP-0474): {challenge}"));
         }
@@ -215,8 +220,9 @@ impl Client {
         let signature = hash.hmac(&hash.digest(&client_key), message.as_bytes());
         let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(key, mask)| key ^ mask).collect();
         let answer = STANDARD.encode(format!("{last},p={}", STANDARD.encode(proof)));
-        self.send(machine, &format!("<response xmlns='{SASL}'>{answer}</response>"));
-        let success = decode(&self.expect(machine, "success", SASL)?)?;
+        self.send(machine, &format!("<response xmlns='{syntax}'>{answer}</response>"));
+        let success = self.expect(machine, "success", syntax)?;
+        let success = decode(success.child("additional-data").unwrap_or(&success))?;
         let server = hash.hmac(&hash.hmac(&salted, b"Server Key"), message.as_bytes());
         let expected = format!("v={}", STANDARD.encode(server));
         if success == expected { Ok(()) } else { Err(format!("wrong server signature: {success}")) }
@@ -236,20 +242,36 @@ impl Client {
 }
 
 /// What XEP-0474 section 6.1 hashes: the mechanisms and the types of channel binding, sorted.
-fn offered(features: &Node) -> String {
+fn offered(features: &Node, list: &str) -> String {
     let names = |list: &str, name: fn(&Node) -> String| -> String {
-        let mut names: Vec<String> = features.child(list).into_iter().flat_map(Node::elements).map(name).collect();
+        let mut names: Vec<String> = features
+            .child(list)
+            .into_iter()
+            .flat_map(Node::elements)
+            .filter(|node| node.name != "inline" && node.name != "upgrade")
+            .map(name)
+            .collect();
         names.sort();
         names.join("\u{1e}")
     };
-    let mechanisms = names("mechanisms", Node::text);
+    let mechanisms = names(list, Node::text);
     match names("sasl-channel-binding", |binding| binding.attr("type").unwrap_or_default().to_owned()) {
         bindings if bindings.is_empty() => mechanisms,
         bindings => format!("{mechanisms}\u{1f}{bindings}"),
     }
 }
 
-fn auth(mechanism: &str, message: &str) -> String {
+/// The element of a stream's features that lists the mechanisms.
+fn list(syntax: &str) -> &'static str {
+    if syntax == SASL2 { "authentication" } else { "mechanisms" }
+}
+
+fn auth(syntax: &str, mechanism: &str, message: &str) -> String {
+    if syntax == SASL2 {
+        return format!(
+            "<authenticate xmlns='{SASL2}' mechanism='{mechanism}'><initial-response>{message}</initial-response></authenticate>"
+        );
+    }
     format!("<auth xmlns='{SASL}' mechanism='{mechanism}'>{message}</auth>")
 }
 

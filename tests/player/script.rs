@@ -54,6 +54,8 @@ pub struct Login {
     pub password: Option<String>,
     /// `via MECHANISM`
     pub mechanism: String,
+    /// `over SASL2`
+    pub sasl2: bool,
     /// `login` stops before a resource is bound.
     pub bind: bool,
 }
@@ -137,7 +139,7 @@ fn step(line: &str, words: &[&str]) -> Result<Step, String> {
     })
 }
 
-/// `[NAME =] JID [with PASSWORD] [via MECHANISM]`
+/// `[NAME =] JID [with PASSWORD] [via MECHANISM] [over SASL2]`
 fn login(words: &[&str], bind: bool) -> Result<Login, String> {
     let (name, words) = match words {
         [name, "=", rest @ ..] => (*name, rest),
@@ -145,14 +147,15 @@ fn login(words: &[&str], bind: bool) -> Result<Login, String> {
     };
     let [jid, options @ ..] = words else { return Err("no JID".into()) };
     let option = |key: &str| options.chunks(2).find(|pair| pair[0] == key).and_then(|pair| pair.get(1).copied());
-    if options.chunks(2).any(|pair| pair.len() < 2 || !matches!(pair[0], "with" | "via")) {
-        return Err("[NAME =] JID [with PASSWORD] [via MECHANISM]".into());
+    if options.chunks(2).any(|pair| pair.len() < 2 || !matches!(pair[0], "with" | "via" | "over")) {
+        return Err("[NAME =] JID [with PASSWORD] [via MECHANISM] [over SASL2]".into());
     }
     Ok(Login {
         name: name.to_owned(),
         jid: (*jid).to_owned(),
         password: option("with").map(str::to_owned),
         mechanism: option("via").unwrap_or("SCRAM-SHA-256").to_owned(),
+        sasl2: option("over") == Some("SASL2"),
         bind,
     })
 }
