@@ -447,12 +447,20 @@ pub enum StoreRequest {
         /// As it shall be.
         record: Box<RoomRecord>,
     },
-    /// Keeps one more line of a room, and forgets the oldest above the bound; for a number that is there already it takes the
-    /// line's place. Reply: [`Stored::Done`], [`StoreError::NotFound`] if there is no such room.
+    /// Keeps one more line of a room, and forgets what becomes too old or too much. Reply: [`Stored::Done`].
     RoomLine {
-        /// Which.
-        room: BareJid,
+        /// [`RoomRecord::archive`] of the room, which must be in the store.
+        archive: BareJid,
+        /// Room and nick of who has said it.
+        from: Jid,
         /// What was said.
+        line: Line,
+    },
+    /// Writes another text in the place of a line's. Reply: [`Stored::Done`], [`StoreError::NotFound`] if there is no such line.
+    RoomRewrite {
+        /// [`RoomRecord::archive`] of the room.
+        archive: BareJid,
+        /// The line as it shall be.
         line: Line,
     },
     /// Removes a room with its lines and picture. Reply: [`Stored::Done`].
@@ -549,6 +557,7 @@ impl StoreRequest {
             | StoreRequest::DocumentPut { .. }
             | StoreRequest::RoomSave { .. }
             | StoreRequest::RoomLine { .. }
+            | StoreRequest::RoomRewrite { .. }
             | StoreRequest::RoomDestroy { .. }
             | StoreRequest::RoomCard { .. }
             | StoreRequest::LastSeen { .. } => true,
@@ -559,6 +568,7 @@ impl StoreRequest {
     pub fn stanza_bytes(&self) -> usize {
         match self {
             StoreRequest::OfflinePut { stanza, .. } | StoreRequest::ArchivePut { stanza, .. } => stanza.len(),
+            StoreRequest::RoomLine { line, .. } => line.xml.len(),
             _ => 0,
         }
     }

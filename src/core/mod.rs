@@ -168,6 +168,8 @@ impl Core {
             contacts: domain.contacts.clone(),
             caps: handlers::disco::caps_ver(&domain.contacts, domain.registration_open, domain.archive),
         };
+        let archived = config.domains.iter().filter(|domain| domain.archive).map(|domain| domain.rooms_domain().into());
+        let shared = handlers::Shared::new(&seeds.installation, archived.collect());
         Core {
             limits: config.limits.clone(),
             hosts: config.domains.iter().map(host).collect(),
@@ -177,7 +179,7 @@ impl Core {
             counters: Counters::default(),
             steps: 0,
             started: None,
-            shared: handlers::Shared::new(&seeds.installation),
+            shared,
             observed: false,
             timers: Timers::default(),
             parked: Parked::default(),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::archive::ArchiveId;
 use crate::core::clock::UtcTime;
 use crate::jid::BareJid;
 
@@ -242,6 +243,13 @@ impl RoomRecord {
         }
     }
 
+    /// By which name the store keeps the room's lines. It is no address, so that it is not that of an earlier room with the same
+    /// name, whose lines may not be gone yet.
+    pub fn archive(&self, room: &BareJid) -> BareJid {
+        let local = room.local().unwrap_or_default();
+        BareJid::from_prepared(&format!("{local}\u{1}{:x}@{}", self.created.0, room.domain()))
+    }
+
     /// How many owners there are.
     pub fn owners(&self) -> usize {
         self.members.values().filter(|member| member.affiliation == Affiliation::Owner).count()
@@ -251,14 +259,8 @@ impl RoomRecord {
 /// One line said in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Number within the room, upwards.
-    pub seq: u64,
-    /// When.
-    pub at: UtcTime,
-    /// Its `stanza-id` (XEP-0359).
-    pub id: String,
-    /// `occupant-id` (XEP-0421) of who has said it.
-    pub by: String,
+    /// Its `stanza-id` (XEP-0359) and its name in the room's archive.
+    pub id: ArchiveId,
     /// From the occupant, without `to`.
     pub xml: Vec<u8>,
 }

@@ -10,7 +10,8 @@ mod query;
 use super::prelude::*;
 use crate::core::archive::{ArchiveDefault, ArchiveId, ArchiveIds, ArchivePage, ArchivePaging, ArchivePrefs};
 use crate::jid::Jid;
-pub(super) use copy::{Copy, Verdict, push_stanza_id};
+pub(super) use copy::{Copy, Verdict, is_lasting, lasts, push_stanza_id};
+pub(super) use query::{parse_filter, parse_paging};
 pub(crate) use copy::on_put;
 
 pub(super) const HANDLER: Handler = Handler {
@@ -84,20 +85,25 @@ fn on_page(
     let Stored::ArchivePage(page) = reply? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     let Some(account) = core.account_id(conn).map(|id| core.accounts.get(id)) else { return Ok(()) };
     let Some(resource) = account.resource(conn) else { return Ok(()) };
+    send_page(conn, account.jid.as_str(), resource.jid.as_str(), iq, &page, out);
+    // The page may have to wait for a slow client; then so does its next question.
+    core.press(conn, conn, out);
+    Ok(())
+}
+
+/// A page of the archive of `from` to a session; the note of `iq` is the query's id.
+pub(super) fn send_page(conn: ConnId, from: &str, to: &str, iq: &ParkedIq, page: &ArchivePage, out: &mut Outputs) {
     for (id, stanza) in &page.messages {
         out.wire.stanza(conn, |buf| {
             let mut w = Writer::new(buf);
-            w.open("message", ns::CLIENT).attr("from", account.jid.as_str()).attr("to", resource.jid.as_str());
+            w.open("message", ns::CLIENT).attr("from", from).attr("to", to);
             w.open("result", ns::MAM).attr_opt("queryid", iq.note.as_deref()).attr("id", id);
             w.open("forwarded", ns::FORWARD);
             w.open("delay", ns::DELAY).attr("stamp", id.time()).close();
             write_stanza(&mut w, stanza);
         });
     }
-    out.reply(conn, iq, |w| write_fin(w, &page));
-    // The page may have to wait for a slow client; then so does its next question.
-    core.press(conn, conn, out);
-    Ok(())
+    out.reply(conn, iq, |w| write_fin(w, page));
 }
 
 /// A stored stanza names its namespace only where it stands inside another one.
@@ -127,19 +133,21 @@ fn write_fin(w: &mut Writer<'_>, page: &ArchivePage) {
 /// What may be asked for (section 4.1.5).
 fn form(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     check_archive(cx)?;
-    cx.out.reply(cx.conn, iq, |w| {
-        w.open("query", ns::MAM).open("x", ns::DATA_FORMS).attr("type", "form");
-        w.open("field", ns::DATA_FORMS).attr("type", "hidden").attr("var", "FORM_TYPE");
-        w.text_element("value", ns::MAM).close();
-        for (kind, name) in query::FIELDS {
-            w.open("field", ns::DATA_FORMS).attr("type", kind).attr("var", name);
-            if kind == "list-multi" {
-                w.open("validate", ns::VALIDATE).attr("datatype", "xs:string").empty("open", ns::VALIDATE).close();
-            }
-            w.close();
-        }
-    });
+    cx.out.reply(cx.conn, iq, write_form);
     Ok(Done)
+}
+
+pub(super) fn write_form(w: &mut Writer<'_>) {
+    w.open("query", ns::MAM).open("x", ns::DATA_FORMS).attr("type", "form");
+    w.open("field", ns::DATA_FORMS).attr("type", "hidden").attr("var", "FORM_TYPE");
+    w.text_element("value", ns::MAM).close();
+    for (kind, name) in query::FIELDS {
+        w.open("field", ns::DATA_FORMS).attr("type", kind).attr("var", name);
+        if kind == "list-multi" {
+            w.open("validate", ns::VALIDATE).attr("datatype", "xs:string").empty("open", ns::VALIDATE).close();
+        }
+        w.close();
+    }
 }
 
 fn metadata(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
@@ -157,14 +165,16 @@ fn on_bounds(
     out: &mut Outputs,
 ) -> Result<(), StanzaError> {
     let Stored::ArchiveBounds(bounds) = reply? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
-    out.reply(conn, iq, |w| {
-        w.open("metadata", ns::MAM);
-        if let Some((first, last)) = bounds {
-            w.open("start", ns::MAM).attr("id", first).attr("timestamp", first.time()).close();
-            w.open("end", ns::MAM).attr("id", last).attr("timestamp", last.time()).close();
-        }
-    });
+    out.reply(conn, iq, |w| write_bounds(w, bounds));
     Ok(())
+}
+
+pub(super) fn write_bounds(w: &mut Writer<'_>, bounds: Option<(ArchiveId, ArchiveId)>) {
+    w.open("metadata", ns::MAM);
+    if let Some((first, last)) = bounds {
+        w.open("start", ns::MAM).attr("id", first).attr("timestamp", first.time()).close();
+        w.open("end", ns::MAM).attr("id", last).attr("timestamp", last.time()).close();
+    }
 }
 
 fn prefs(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {

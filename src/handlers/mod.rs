@@ -78,9 +78,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Nothing yet; `secret` is drawn once per installation.
-    pub(crate) fn new(secret: &[u8; 32]) -> Shared {
-        Shared { muc: muc::Rooms::new(secret), ..Shared::default() }
+    /// Nothing yet; `secret` is drawn once per installation, `archived` are the services of rooms whose domains keep archives.
+    pub(crate) fn new(secret: &[u8; 32], archived: Vec<Box<str>>) -> Shared {
+        Shared { muc: muc::Rooms::new(secret, archived), ..Shared::default() }
     }
 }
 

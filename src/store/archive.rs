@@ -11,6 +11,7 @@ use super::schema::{self, ArchiveRow, Archived, Malformed, OfflineRow, Table};
 use super::{offline, roster};
 use crate::core::archive::{ArchiveFilter, ArchiveId, ArchivePage, ArchivePaging, ArchivePrefs, Keep};
 use crate::core::effects::{StoreError, StoreReply, Stored};
+use crate::core::rooms::Line;
 use crate::jid::{BareJid, Jid};
 
 /// What a message takes beside its stanza, in bytes: rows, keys, pages that are not full.
@@ -38,6 +39,57 @@ pub(super) struct Put<'r> {
     pub(super) receiver: Keep,
     pub(super) offline: bool,
     pub(super) stanza: &'r [u8],
+}
+
+/// A line said in a room, in the room's archive alone.
+pub(super) fn put_line(
+    tx: &mut Staged<'_>,
+    rules: &mut Rules,
+    archive: &BareJid,
+    from: &Jid,
+    line: &Line,
+) -> StoreReply {
+    let Line { id, xml } = line;
+    let put = Put { id: *id, from, to: from, sender: Keep::No, receiver: Keep::No, offline: false, stanza: xml };
+    let last = end_of(tx, archive, End::Last)?;
+    if last.as_ref().is_some_and(|(last, _)| *last >= *id) {
+        log::error!("store: a line is older than the last one of its room");
+        return Err(StoreError::Failed);
+    }
+    write_line(tx, archive, from.bare(), from.resource().unwrap_or_default(), line);
+    add(tx, rules, &put, Owner { user: archive.clone(), with: from, last: last.map(|(_, row)| row) })?;
+    clear_some(tx, rules)?;
+    keep_above(tx, rules, *id)?;
+    Ok(Stored::Done)
+}
+
+/// A line lies as a message that the room has sent to its archive, from the nick's address.
+fn write_line(tx: &mut Staged<'_>, archive: &BareJid, room: &str, nick: &str, line: &Line) {
+    let archived = Archived {
+        kept_by: (false, true),
+        sent_by_greater: room > archive.as_str(),
+        from: nick,
+        to: "",
+        stanza: &line.xml,
+    };
+    let key = schema::archived_key(room, archive.as_str(), line.id);
+    tx.put(Table::Archive, key, schema::encode_archived(&archived));
+}
+
+/// Another text in the place of a line's. What the archive counts as its bytes stays.
+pub(super) fn rewrite(tx: &mut Staged<'_>, archive: &BareJid, line: &Line) -> StoreReply {
+    let Some(row) = row(tx, archive, line.id)? else { return Err(StoreError::NotFound) };
+    let key = schema::archived_key(archive.as_str(), &row.with, line.id);
+    let nick = tx.read(Table::Archive, &key, |record| Ok(schema::decode_archived(record)?.from.to_owned()))?;
+    write_line(tx, archive, &row.with, &nick.unwrap_or_default(), line);
+    Ok(Stored::Done)
+}
+
+/// The last lines of a room, oldest first.
+pub(super) fn last_lines(tx: &mut Staged<'_>, archive: &BareJid, max: usize) -> Result<Vec<Line>, StoreError> {
+    let found = find(tx, archive, &ArchiveFilter::default(), Range::ALL, true, max)?;
+    let lines = found.into_iter().rev();
+    lines.map(|(id, room)| Ok(Line { id, xml: stanza_with(tx, archive, &room, id)? })).collect()
 }
 
 /// One archive that takes it.

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use super::apply::{Rules, Staged, malformed};
+use super::archive;
 use super::schema::{self, Table};
 use crate::core::effects::{DocumentKey, StoreError, StoreReply, Stored};
-use crate::core::rooms::{Line, RoomItem, RoomRecord, RoomState, Tombstone};
+use crate::core::rooms::{RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::jid::BareJid;
 
 fn state(tx: &mut Staged<'_>, room: &BareJid) -> Result<RoomState, StoreError> {
@@ -14,29 +15,10 @@ fn state(tx: &mut Staged<'_>, room: &BareJid) -> Result<RoomState, StoreError> {
 
 pub(super) fn load(tx: &mut Staged<'_>, rules: &Rules, room: &BareJid) -> StoreReply {
     let mut state = state(tx, room)?;
-    if let RoomState::Present(_, lines) = &mut state {
-        let mut found = Vec::new();
-        each_line(tx, room, &mut |line| found.push(line))?;
-        // More than the bound there are only where it was lowered since.
-        *lines = found.split_off(found.len().saturating_sub(rules.limits.room_history_max));
+    if let RoomState::Present(record, lines) = &mut state {
+        *lines = archive::last_lines(tx, &record.archive(room), rules.limits.room_history_max)?;
     }
     Ok(Stored::Room(state))
-}
-
-fn each_line(tx: &mut Staged<'_>, room: &BareJid, each: &mut dyn FnMut(Line)) -> Result<(), StoreError> {
-    let (from, to) = schema::owned_keys(room);
-    let mut result = Ok(());
-    tx.scan(Table::RoomLines, &from, &to, &mut |key, record| match schema::decode_line(record) {
-        Ok(line) => {
-            each(line);
-            ControlFlow::Continue(())
-        }
-        Err(error) => {
-            result = Err(malformed(Table::RoomLines, key, error));
-            ControlFlow::Break(())
-        }
-    })?;
-    result
 }
 
 pub(super) fn save(tx: &mut Staged<'_>, rules: &Rules, room: &BareJid, record: &RoomRecord) -> StoreReply {
@@ -64,32 +46,17 @@ fn count(
     Ok(())
 }
 
-pub(super) fn put_line(tx: &mut Staged<'_>, rules: &Rules, room: &BareJid, line: &Line) -> StoreReply {
-    // A line may be on its way when its room is destroyed.
-    if tx.get(Table::Rooms, &schema::account_key(room))?.is_none() {
-        return Err(StoreError::NotFound);
-    }
-    let lines_max = rules.limits.room_history_max as u64;
-    if let Some(oldest) = line.seq.checked_sub(lines_max) {
-        tx.delete(Table::RoomLines, schema::offline_key(room, oldest));
-    }
-    if lines_max > 0 {
-        tx.put(Table::RoomLines, schema::offline_key(room, line.seq), schema::encode_line(line));
-    }
-    Ok(Stored::Done)
-}
-
-pub(super) fn destroy(tx: &mut Staged<'_>, room: &BareJid, tombstone: Option<&Tombstone>) -> StoreReply {
+pub(super) fn destroy(
+    tx: &mut Staged<'_>,
+    rules: &mut Rules,
+    room: &BareJid,
+    tombstone: Option<&Tombstone>,
+) -> StoreReply {
     if let RoomState::Present(record, _) = state(tx, room)? {
         count(tx, &record.creator, |made| Ok(made.saturating_sub(1)))?;
-        let (from, to) = schema::owned_keys(room);
-        for table in [Table::RoomLines, Table::Documents] {
-            let mut gone = Vec::new();
-            tx.scan(table, &from, &to, &mut |key, _| {
-                gone.push(key.to_vec());
-                ControlFlow::Continue(())
-            })?;
-            gone.into_iter().for_each(|key| tx.delete(table, key));
+        archive::remove(tx, rules, &record.archive(room))?;
+        if let Some(card) = schema::document_key(room, &DocumentKey::Vcard) {
+            tx.delete(Table::Documents, card);
         }
     }
     let key = schema::account_key(room);

@@ -23,7 +23,6 @@
 //! | `last_seen` | account | when, status |
 //! | `tombstones` | account | nothing |
 //! | `rooms` | account of a room | 1: configuration, affiliations, subject; 2: what is left of a destroyed one |
-//! | `room_lines` | account of a room 0x00 u64 | a line said in it |
 //! | `room_makers` | account | how many rooms it has made |
 //!
 //! An account's key is `domain 0x00 local`, so that a domain's accounts lie together; no part of a JID holds a zero byte. The
@@ -39,9 +38,7 @@ use crate::core::archive::{ArchiveDefault, ArchiveId, ArchivePrefs};
 use crate::core::clock::UtcTime;
 use crate::core::effects::DocumentKey;
 use crate::core::pubsub::{self, Access, NodeConfig, SendLast};
-use crate::core::rooms::{
-    Affiliation, Line, Member, Role, Roles, RoomConfig, RoomRecord, RoomState, Subject, Tombstone,
-};
+use crate::core::rooms::{Affiliation, Member, Role, Roles, RoomConfig, RoomRecord, RoomState, Subject, Tombstone};
 use crate::core::roster::{Item, Request, Roster, RosterVersion, Subscription};
 use crate::jid::{BareJid, Jid};
 
@@ -69,13 +66,12 @@ pub(super) enum Table {
     LastSeen,
     Tombstones,
     Rooms,
-    RoomLines,
     RoomMakers,
     Pubsub,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 12] = [
+    pub(super) const ALL: [Table; 11] = [
         Table::Meta,
         Table::Accounts,
         Table::Rosters,
@@ -85,7 +81,6 @@ impl Table {
         Table::LastSeen,
         Table::Tombstones,
         Table::Rooms,
-        Table::RoomLines,
         Table::RoomMakers,
         Table::Pubsub,
     ];
@@ -102,7 +97,6 @@ impl Table {
             Table::LastSeen => "last_seen",
             Table::Tombstones => "tombstones",
             Table::Rooms => "rooms",
-            Table::RoomLines => "room_lines",
             Table::RoomMakers => "room_makers",
             Table::Pubsub => "pubsub",
         }
@@ -817,30 +811,6 @@ fn read_room(input: &mut Input<'_>) -> Result<RoomRecord, Malformed> {
     Ok(record)
 }
 
-pub(super) fn encode_line(line: &Line) -> Vec<u8> {
-    let mut out = Vec::with_capacity(line.xml.len() + line.id.len() + line.by.len() + 16);
-    out.push(V1);
-    put_number(&mut out, line.seq);
-    put_number(&mut out, line.at.0);
-    put_bytes(&mut out, line.id.as_bytes());
-    put_bytes(&mut out, line.by.as_bytes());
-    put_bytes(&mut out, &line.xml);
-    out
-}
-
-pub(super) fn decode_line(record: &[u8]) -> Result<Line, Malformed> {
-    let mut input = Input::versioned(record)?;
-    let line = Line {
-        seq: input.number()?,
-        at: UtcTime(input.number()?),
-        id: input.text()?.to_owned(),
-        by: input.text()?.to_owned(),
-        xml: input.bytes()?.to_vec(),
-    };
-    input.end()?;
-    Ok(line)
-}
-
 pub(super) fn encode_pubsub_head(head: &PubsubHead) -> Vec<u8> {
     let mut out = vec![V1];
     put_number(&mut out, head.nodes);
@@ -1185,9 +1155,6 @@ mod tests {
         };
         assert_eq!(hex(&encode_destroyed(&tombstone)), "01020503724079000103".to_owned() + "6f4078");
         assert_eq!(decode_room(&encode_destroyed(&tombstone)), Ok(RoomState::Destroyed(tombstone)));
-        let line = Line { seq: 300, at: UtcTime(5), id: "i".to_owned(), by: "b".to_owned(), xml: b"<m/>".to_vec() };
-        check(&line, encode_line, decode_line, "01 ac02 05 0169 0162 043c6d2f3e");
-
         let head = OfflineHead { last_seq: 1, count: 2, bytes: 300 };
         check(&head, encode_offline_head, decode_offline_head, "01 01 02 ac02");
         check(

@@ -14,13 +14,13 @@ use super::schema::Table;
 use super::{Authenticator, Faults, MemoryStore, OpenCause, RedbStore, Store};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, DomainConfig};
-use crate::core::archive::Keep;
+use crate::core::archive::{ArchiveId, Keep};
 use crate::core::clock::UtcTime;
 use crate::core::effects::{DocumentKey, Half, StoreError, StoreReply, StoreRequest as R, Stored};
 use crate::core::pubsub::{self, Operation, Wanted};
 use crate::core::rooms::{Line, RoomConfig, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Subscription};
-use crate::jid::BareJid;
+use crate::jid::{BareJid, Jid};
 
 /// Small bounds, and passwords that cost nothing.
 pub(super) fn config() -> Config {
@@ -201,7 +201,7 @@ pub(super) fn show(reply: &StoreReply) -> String {
         Ok(Stored::Room(RoomState::Absent)) => "absent".to_owned(),
         Ok(Stored::Room(RoomState::Destroyed(tombstone))) => format!("destroyed {}", tombstone.alternate),
         Ok(Stored::Room(RoomState::Present(record, lines))) => {
-            let lines = lines.iter().map(|line| format!(" {}:{}", line.seq, text(&line.xml)));
+            let lines = lines.iter().map(|line| format!(" {}:{}", line.id.0, text(&line.xml)));
             format!("{}{}", record.config.name, lines.collect::<String>())
         }
         Ok(Stored::Rooms(rooms)) => {
@@ -316,7 +316,10 @@ pub(super) fn again(request: &R) -> R {
         }
         R::RoomLoad { room } => R::RoomLoad { room: room.clone() },
         R::RoomSave { room, record } => R::RoomSave { room: room.clone(), record: record.clone() },
-        R::RoomLine { room, line } => R::RoomLine { room: room.clone(), line: line.clone() },
+        R::RoomLine { archive, from, line } => {
+            R::RoomLine { archive: archive.clone(), from: from.clone(), line: line.clone() }
+        }
+        R::RoomRewrite { archive, line } => R::RoomRewrite { archive: archive.clone(), line: line.clone() },
         R::RoomDestroy { room, tombstone } => R::RoomDestroy { room: room.clone(), tombstone: tombstone.clone() },
         R::RoomList { domain, after, max, public_only } => {
             R::RoomList { domain: domain.clone(), after: after.clone(), max: *max, public_only: *public_only }
@@ -338,9 +341,20 @@ fn save_room(room: &str, maker: &str, name: &str) -> R {
     R::RoomSave { room: jid(room), record: room_record(maker, name) }
 }
 
-fn room_line(room: &str, seq: u64, text: &str) -> R {
-    let xml = text.as_bytes().to_vec();
-    R::RoomLine { room: jid(room), line: Line { seq, at: UtcTime(2), id: "i".to_owned(), by: "b".to_owned(), xml } }
+fn line_of(id: u128, text: &str) -> Line {
+    Line { id: ArchiveId(id), xml: text.as_bytes().to_vec() }
+}
+
+fn archive_of(room: &str) -> BareJid {
+    room_record("a", "").archive(&jid(room))
+}
+
+fn room_line(room: &str, id: u128, text: &str) -> R {
+    R::RoomLine { archive: archive_of(room), from: Jid::from_prepared(&format!("{room}/n")), line: line_of(id, text) }
+}
+
+fn rewrite(room: &str, id: u128, text: &str) -> R {
+    R::RoomRewrite { archive: archive_of(room), line: line_of(id, text) }
 }
 
 #[test]
@@ -459,7 +473,7 @@ fn rooms() {
     hidden.config.public = false;
     check(&[
         (load("r@c.x"), "absent"),
-        (room_line("r@c.x", 1, "lost"), "NotFound"),
+        (rewrite("r@c.x", 1, "lost"), "NotFound"),
         (save_room("r@c.x", "a", "R"), "done"),
         (R::RoomSave { room: jid("h@c.x"), record: hidden }, "done"),
         // Two are the bound of one account; a room that is there may change.
@@ -470,13 +484,15 @@ fn rooms() {
         (list(None, 9, false), "h@c.x(H) r@c.x(RR) s@c.x(S)"),
         (list(Some("r@c.x"), 9, true), "s@c.x(S)"),
         (list(None, 1, true), "r@c.x(RR)"),
-        // Three lines are the bound of one room; a number that is there is rewritten.
+        // Three lines are shown; one that is there can be rewritten.
         (room_line("r@c.x", 1, "one"), "done"),
         (room_line("r@c.x", 2, "two"), "done"),
         (room_line("r@c.x", 3, "three"), "done"),
         (room_line("r@c.x", 4, "four"), "done"),
-        (room_line("r@c.x", 3, "3"), "done"),
-        (room_line("s@c.x", 1, "other"), "done"),
+        (room_line("r@c.x", 3, "again"), "Failed"),
+        (rewrite("r@c.x", 3, "3"), "done"),
+        (rewrite("s@c.x", 3, "3"), "NotFound"),
+        (room_line("s@c.x", 5, "other"), "done"),
         (load("r@c.x"), "RR 2:two 3:3 4:four"),
         (R::RoomCard { room: jid("r@c.x"), record: room_record("a", "C"), content: b"<v/>".to_vec() }, "done"),
         (R::RoomCard { room: jid("r@c.x"), record: room_record("a", "D"), content: vec![b'x'; 11] }, "Full"),
@@ -491,7 +507,7 @@ fn rooms() {
         (end("r@c.x", None), "done"),
         (load("r@c.x"), "absent"),
         (end("r@c.x", None), "done"),
-        (load("s@c.x"), "S 1:other"),
+        (load("s@c.x"), "S 5:other"),
     ]);
 }
 
@@ -888,7 +904,8 @@ pub(super) fn any_request(dice: &mut Dice) -> R {
         61 => R::LastSeen { user: jid(user), at: UtcTime(number), status: text.to_owned() },
         62..=63 => R::Relation { user: jid(user), peer: jid(other) },
         64..=65 => save_room(room, user, text),
-        66..=68 => room_line(room, number, text),
+        66..=67 => room_line(room, (1 << 90) + u128::from(dice.below(1 << 30)), text),
+        68 => rewrite(room, (1 << 90) + u128::from(number), text),
         69 => R::RoomDestroy { room: jid(room), tombstone: (number > 2).then(Tombstone::default) },
         70 => R::RoomList { domain: "c.x".to_owned(), after: None, max: number as usize, public_only: true },
         _ => R::RoomLoad { room: jid(room) },

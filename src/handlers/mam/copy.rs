@@ -242,14 +242,19 @@ fn judge(core: &Core, frame: &Frame<'_>) -> Judged {
     let tree = Tree::of(frame);
     let root = tree.root();
     let forged = root.children().any(|child| is_forged(core, &child));
+    Judged { lasts: lasts(&root), forged }
+}
+
+/// Whether a message is worth keeping.
+pub(in super::super) fn lasts(root: &Element<'_>) -> bool {
     let unwanted = |child: Element<'_>| {
         matches!((child.name(), child.ns()), ("no-store" | "no-permanent-store", ns::HINTS))
     };
-    let lasts = root.children().any(|child| is_lasting(&child)) && !root.children().any(unwanted);
-    Judged { lasts, forged }
+    root.children().any(|child| is_lasting(&child)) && !root.children().any(unwanted)
 }
 
-fn is_lasting(payload: &Element<'_>) -> bool {
+/// Whether a message is worth keeping for this payload.
+pub(in super::super) fn is_lasting(payload: &Element<'_>) -> bool {
     match payload.ns() {
         // Calls: each step tells the other devices what became of the ringing.
         ns::JINGLE_MESSAGE | ns::CALL_INVITES => true,

@@ -17,7 +17,7 @@ pub(super) const FIELDS: [(&str, &str); 6] = [
 ];
 
 /// What the form narrows the archive down to; a query without a form asks for all of it.
-pub(super) fn parse_filter(query: &Element<'_>, ids_max: usize) -> Result<ArchiveFilter, StanzaError> {
+pub(in super::super) fn parse_filter(query: &Element<'_>, ids_max: usize) -> Result<ArchiveFilter, StanzaError> {
     // Archives of nodes are those of a publish-subscribe service (XEP-0442).
     if query.attr("node").is_some() {
         return Err(StanzaError::FEATURE_NOT_IMPLEMENTED);
@@ -78,7 +78,7 @@ fn ids(values: &[std::borrow::Cow<'_, str>], ids_max: usize) -> Result<Vec<Archi
 }
 
 /// Which page of those.
-pub(super) fn parse_paging(
+pub(in super::super) fn parse_paging(
     query: &Element<'_>,
     page_max: usize,
     bytes_max: usize,

@@ -5,7 +5,7 @@ use super::{Outcome, Request, Stanza};
 use crate::core::parked::Waiting;
 use crate::core::rooms::RoomItem;
 use crate::core::router::ParkedIq;
-use crate::handlers::prelude::*;
+use crate::handlers::{mam, prelude::*};
 use crate::jid::BareJid;
 use crate::xml::{Kind, Tree};
 
@@ -148,6 +148,9 @@ pub(super) fn room_info(_: &mut Core, _: Now, room: &mut Room, request: &Request
         w.open("query", ns::DISCO_INFO);
         w.open("identity", ns::DISCO_INFO).attr("category", "conference").attr("type", "text").attr("name", name).close();
         for feature in ROOM_FEATURES {
+            w.open("feature", ns::DISCO_INFO).attr("var", feature).close();
+        }
+        for feature in mam::FEATURES.into_iter().filter(|_| room.archives()) {
             w.open("feature", ns::DISCO_INFO).attr("var", feature).close();
         }
         let either = |on, yes, no| if on { yes } else { no };

@@ -3,14 +3,20 @@
 //! The last lines of a room are kept in memory while it is in use; those of an archived room in the store as well. A line is
 //! told at once and stored behind that, without anybody being parked; what acknowledges it to its sender (XEP-0198) waits.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
-use super::room::{Room, Session, push_addressed};
+use memchr::memmem;
+
+use super::room::{Occupant, Room, Session, push_addressed};
+use crate::core::archive::ArchiveId;
 use crate::core::parked::Waiting;
 use crate::core::rooms::Line;
 use crate::core::{Limits, UtcTime};
 use crate::handlers::prelude::*;
 use crate::handlers::sm;
+use crate::jid::Jid;
+use crate::xml::Tree;
 
 const END: &[u8] = b"</message>";
 
@@ -19,7 +25,6 @@ const END: &[u8] = b"</message>";
 pub(super) struct History {
     lines: VecDeque<Line>,
     bytes: usize,
-    last_seq: u64,
 }
 
 impl History {
@@ -27,7 +32,10 @@ impl History {
     pub(super) fn new(lines: Vec<Line>, limits: &Limits) -> History {
         let mut history = History::default();
         for line in lines {
-            history.push(line, limits);
+            let is_said = Said::of(&line).is_some_and(|said| said.is_shown);
+            if is_said {
+                history.push(line, limits);
+            }
         }
         history
     }
@@ -36,21 +44,21 @@ impl History {
         self.bytes
     }
 
-    /// A line by its `stanza-id`, if nobody has taken it back.
-    pub(super) fn find(&self, id: &str) -> Option<&Line> {
-        self.lines.iter().rev().find(|line| line.id == id && !is_tombstone(line))
+    /// A line that was said of late.
+    pub(super) fn find(&self, id: ArchiveId) -> Option<&Line> {
+        self.lines.iter().rev().find(|line| line.id == id)
     }
 
-    /// A line takes the place of the one with its number.
-    pub(super) fn replace(&mut self, line: Line) {
-        if let Some(place) = self.lines.iter_mut().find(|place| place.seq == line.seq) {
-            self.bytes = (self.bytes + line.xml.len()).saturating_sub(place.xml.len());
-            *place = line;
+    /// A line is taken back.
+    pub(super) fn forget(&mut self, id: ArchiveId) {
+        if let Some(place) = self.lines.iter().position(|line| line.id == id) {
+            let line = self.lines.remove(place);
+            self.bytes -= line.map_or(0, |line| line.xml.len());
         }
     }
 
-    fn push(&mut self, line: Line, limits: &Limits) {
-        self.last_seq = line.seq;
+    /// One more line.
+    pub(super) fn push(&mut self, line: Line, limits: &Limits) {
         self.bytes += line.xml.len();
         self.lines.push_back(line);
         while self.lines.len() > limits.room_history_max || self.bytes > limits.room_history_bytes_max {
@@ -60,35 +68,86 @@ impl History {
     }
 }
 
-fn is_tombstone(line: &Line) -> bool {
-    line.by.is_empty()
+/// What a line is, read from its text.
+pub(super) struct Said {
+    /// `occupant-id` of who has said it.
+    pub(super) by: String,
+    /// It stands where a line was that was taken back.
+    pub(super) is_tombstone: bool,
+    /// It is shown to who comes later: not what only tells that somebody has read something, nor a tombstone.
+    pub(super) is_shown: bool,
 }
 
-/// One more line was told; its number is given here.
-pub(super) fn keep(
-    core: &mut Core,
-    room: &mut Room,
-    conn: ConnId,
-    mut line: Line,
-    out: &mut Outputs,
-) {
-    line.seq = room.history.last_seq + 1;
-    if room.stored && room.config().archived {
-        let request = StoreRequest::RoomLine { room: room.jid.clone(), line: line.clone() };
+impl Said {
+    pub(super) fn of(line: &Line) -> Option<Said> {
+        let text = std::str::from_utf8(&line.xml).ok()?;
+        let tree = Tree::parse(text, ns::CLIENT).ok()?;
+        let root = tree.root();
+        let by = root.child("occupant-id", ns::OCCUPANT_ID).and_then(|id| id.attr("id")).unwrap_or_default();
+        let is_tombstone = root.child("retracted", ns::RETRACT).is_some();
+        Some(Said { by: by.to_owned(), is_tombstone, is_shown: !is_tombstone && is_shown(&root) })
+    }
+}
+
+/// Whether a message that is kept has something for people to read.
+pub(super) fn is_shown(root: &Element<'_>) -> bool {
+    root.children().any(|child| !matches!(child.ns(), ns::MARKERS | ns::RECEIPTS) && crate::handlers::mam::is_lasting(&child))
+}
+
+/// What was told as it is kept: with the address of who has said it, if that is no secret. `rest` is what stands behind
+/// `<message to='…'`.
+pub(super) fn as_kept(room: &Room, who: &Occupant, rest: &[u8]) -> Vec<u8> {
+    let mut xml = [b"<message", rest].concat();
+    if let (true, Some(session)) = (room.config().non_anonymous, who.sessions.last()) {
+        xml.truncate(xml.len() - END.len());
+        let mut w = Writer::new(&mut xml);
+        w.open("x", ns::MUC_USER).open("item", ns::MUC_USER).attr("affiliation", who.affiliation.name());
+        w.attr("jid", &session.jid).attr("role", who.role.name());
+        drop(w);
+        xml.extend_from_slice(END);
+    }
+    xml
+}
+
+/// A kept line for who does not see addresses.
+pub(super) fn without_address(xml: &[u8]) -> Cow<'_, [u8]> {
+    const X: &[u8] = b"<x xmlns='http://jabber.org/protocol/muc#user'>";
+    const X_END: &[u8] = b"</x></message>";
+    // What `as_kept` adds stands at the end and holds one element; the like by an occupant would stand inside another one.
+    match memmem::rfind(xml, X) {
+        Some(at) if xml.ends_with(X_END) && memchr::memchr_iter(b'<', xml.get(at..).unwrap_or_default()).count() == 4 => {
+            Cow::Owned([xml.get(..at).unwrap_or_default(), END].concat())
+        }
+        _ => Cow::Borrowed(xml),
+    }
+}
+
+/// One more line was told.
+pub(super) fn keep(core: &mut Core, room: &mut Room, conn: ConnId, line: Line, shown: bool, out: &mut Outputs) {
+    if room.archives()
+        && let Some(occupant) = room.occupant_of(conn)
+    {
+        let from = Jid::from_prepared(&format!("{}/{}", room.jid, occupant.nick));
+        let request = StoreRequest::RoomLine { archive: room.record.archive(&room.jid), from, line: line.clone() };
         let sender = sm::on_storing(core, conn).then_some(conn);
         core.ask(request, Waiting::Line { sender }, out);
     }
-    room.history.push(line, &core.limits);
+    if shown {
+        room.history.push(line, &core.limits);
+    }
 }
 
 /// A room that was only in memory lasts from now on.
 pub(super) fn keep_all(core: &mut Core, room: &Room, out: &mut Outputs) {
-    if !room.config().archived {
+    if !room.archives() {
         return;
     }
     for line in &room.history.lines {
-        let request = StoreRequest::RoomLine { room: room.jid.clone(), line: line.clone() };
-        core.ask(request, Waiting::Nobody, out);
+        let text = String::from_utf8_lossy(&line.xml);
+        let from = Tree::parse(&text, ns::CLIENT).ok().and_then(|tree| Jid::parse(tree.root().attr("from")?).ok());
+        let from = from.unwrap_or_else(|| Jid::from(room.jid.clone()));
+        let request = StoreRequest::RoomLine { archive: room.record.archive(&room.jid), from, line: line.clone() };
+        core.ask(request, Waiting::Line { sender: None }, out);
     }
 }
 
@@ -114,8 +173,8 @@ impl Wanted {
     }
 
     fn takes(&self, line: &Line, now: UtcTime) -> bool {
-        let young = self.seconds.is_none_or(|seconds| line.at.0 >= now.0.saturating_sub(seconds.saturating_mul(1000)));
-        young && self.since.is_none_or(|since| line.at >= since)
+        let young = self.seconds.is_none_or(|seconds| line.id.time().0 >= now.0.saturating_sub(seconds.saturating_mul(1000)));
+        young && self.since.is_none_or(|since| line.id.time() >= since)
     }
 }
 
@@ -124,7 +183,7 @@ pub(super) fn replay(now: Now, room: &Room, session: &Session, wanted: Wanted, o
     let stanzas_max = wanted.stanzas_max.unwrap_or(usize::MAX).min(usize::from(room.config().history));
     let mut chars_left = wanted.chars_max.unwrap_or(usize::MAX);
     let mut chosen = Vec::new();
-    for line in room.history.lines.iter().rev().filter(|line| !is_tombstone(line)).take(stanzas_max) {
+    for line in room.history.lines.iter().rev().take(stanzas_max) {
         let bytes = line.xml.len() + session.to.len();
         if bytes > chars_left || !wanted.takes(line, now.utc) {
             break;
@@ -135,9 +194,10 @@ pub(super) fn replay(now: Now, room: &Room, session: &Session, wanted: Wanted, o
     let mut rest = Vec::new();
     for line in chosen.into_iter().rev() {
         rest.clear();
-        let xml = line.xml.strip_prefix(b"<message").and_then(|xml| xml.strip_suffix(END)).unwrap_or_default();
+        let xml = without_address(&line.xml);
+        let xml = xml.strip_prefix(b"<message").and_then(|xml| xml.strip_suffix(END)).unwrap_or_default();
         rest.extend_from_slice(xml);
-        write_delay(room, line.at, &mut rest);
+        write_delay(room, line.id.time(), &mut rest);
         rest.extend_from_slice(END);
         out.wire.stanza(session.conn, |buf| push_addressed(buf, "message", &session.to, &rest));
     }

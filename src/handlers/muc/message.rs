@@ -5,7 +5,7 @@ use super::room::{Occupant, Room, push_addressed};
 use super::privilege::Act;
 use super::{Change, Outcome, Refusal, Stanza, commit, invite, moderation, presence, voice};
 use crate::core::rooms::{Line, Role, Subject};
-use crate::handlers::prelude::*;
+use crate::handlers::{mam, prelude::*};
 
 /// A message to a room in use, or to an occupant of it.
 pub(super) fn on_message(
@@ -73,21 +73,24 @@ fn speak(
     if !Act::Speak.is_allowed(occupant.role, room.config()) {
         return Err(StanzaError::FORBIDDEN.text("You may not speak here.").into());
     }
-    let kept = is_kept(root);
-    if kept && room.stored && !core.store_has_room() {
+    if room.ending {
+        return Err(Refusal::Busy);
+    }
+    let kept = mam::lasts(root);
+    if kept && room.archives() && !core.store_has_room() {
         return Err(StanzaError::RESOURCE_CONSTRAINT.text("The server is busy.").into());
     }
-    let id = core.ids.next_id();
+    let id = core.shared.mam.next(now.utc, &mut core.ids);
     let rest = compose(room, occupant, stanza, root, |w| {
-        w.open("stanza-id", ns::STANZA_ID).attr("by", &room.jid).attr("id", &id).close();
+        w.open("stanza-id", ns::STANZA_ID).attr("by", &room.jid).attr("id", id).close();
     });
     room.send_all("message", &rest, out);
     core.counters.delivered += room.len() as u64;
     if kept {
-        let by = occupant.id.to_string();
-        let line = Line { seq: 0, at: now.utc, id, by, xml: [b"<message", &*rest].concat() };
-        moderation::on_retraction(core, now, room, root, &line.by, out);
-        history::keep(core, room, conn, line, out);
+        let by = occupant.id.clone();
+        let line = Line { id, xml: history::as_kept(room, occupant, &rest) };
+        moderation::on_retraction(core, now, room, conn, root, &by, out);
+        history::keep(core, room, conn, line, history::is_shown(root), out);
     }
     Ok(())
 }
@@ -96,27 +99,13 @@ fn has(root: &Element<'_>, name: &str) -> bool {
     root.child(name, ns::CLIENT).is_some()
 }
 
-/// Whether a line is worth telling to who comes later: what has something to say that is no passing state, and does not ask to
-/// be forgotten (XEP-0334).
-fn is_kept(root: &Element<'_>) -> bool {
-    let mut kept = false;
-    for child in root.children() {
-        match (child.name(), child.ns()) {
-            ("no-store" | "no-permanent-store", ns::HINTS) => return false,
-            ("body", ns::CLIENT) | ("store", ns::HINTS) | ("retract", ns::RETRACT) => kept = true,
-            _ => {}
-        }
-    }
-    kept
-}
-
 /// Whether a child of a message is the room's alone to say (PROTOCOL MU-17).
 fn is_forged(room: &Room, child: &Element<'_>) -> bool {
     let from_room = |attribute| child.attr(attribute).is_some_and(|jid| jid == room.jid.as_str());
     match (child.name(), child.ns()) {
         ("stanza-id", ns::STANZA_ID) => from_room("by"),
         ("delay", ns::DELAY) => from_room("from"),
-        (_, ns::MUC_USER | ns::OCCUPANT_ID) => true,
+        ("retracted", ns::RETRACT) | (_, ns::MUC_USER | ns::OCCUPANT_ID) => true,
         _ => false,
     }
 }

@@ -13,6 +13,7 @@
 //! others back, as in a conversation of two: it is dropped when its output is full.
 
 mod admin;
+mod archive;
 mod card;
 mod config;
 mod disco;
@@ -55,15 +56,17 @@ pub(crate) struct Rooms {
     by_jid: HashMap<BareJid, usize>,
     /// Which rooms a session is in.
     by_conn: HashMap<ConnId, Vec<usize>>,
+    /// Services whose domains keep archives.
+    archived: Vec<Box<str>>,
     /// Of which `occupant-id`s are made.
     secret: [u8; 32],
     held: usize,
 }
 
 impl Rooms {
-    /// None yet; `secret` is drawn once per installation.
-    pub(super) fn new(secret: &[u8; 32]) -> Rooms {
-        Rooms { secret: *secret, ..Rooms::default() }
+    /// None yet. `secret` is drawn once per installation, `archived` are the services whose domains keep archives.
+    pub(super) fn new(secret: &[u8; 32], archived: Vec<Box<str>>) -> Rooms {
+        Rooms { secret: *secret, archived, ..Rooms::default() }
     }
 
     fn find(&self, room: &str) -> Option<usize> {
@@ -85,7 +88,8 @@ impl Rooms {
     fn add(&mut self, name: &BareJid, record: RoomRecord, history: History, stored: bool) -> usize {
         let entry = self.slab.vacant_entry();
         let key = entry.key();
-        let room = Room::new(key, name.clone(), record, history, stored);
+        let archived = self.archived.iter().any(|domain| **domain == *name.domain());
+        let room = Room::new(key, name.clone(), record, history, stored, archived);
         self.held += room.held();
         entry.insert(Some(Box::new(room)));
         self.by_jid.insert(name.clone(), key);
@@ -237,6 +241,9 @@ const REQUESTS: &[(&str, &str, &str, Run)] = &[
     ("set", ns::FASTEN, "apply-to", moderation::moderate),
     ("get", ns::VCARD, "vCard", card::show),
     ("set", ns::VCARD, "vCard", card::set),
+    ("set", ns::MAM, "query", archive::query),
+    ("get", ns::MAM, "query", archive::form),
+    ("get", ns::MAM, "metadata", archive::metadata),
     ("get", ns::PING, "ping", ping),
 ];
 
@@ -401,7 +408,7 @@ fn commit(
         Change::Destroy(_) => false,
     };
     let unstored = match &change {
-        Change::Line(_) => !(room.stored && room.config().archived),
+        Change::Line(_) => !room.archives(),
         _ => !lasting && !room.stored,
     };
     if unstored {
@@ -415,14 +422,18 @@ fn commit(
             StoreRequest::RoomCard { room: name, record: record.clone(), content: content.clone() }
         }
         Change::Save(_) => StoreRequest::RoomDestroy { room: name, tombstone: None },
-        Change::Line(line) => StoreRequest::RoomLine { room: name, line: line.clone() },
+        Change::Line(line) => {
+            StoreRequest::RoomRewrite { archive: room.record.archive(&name), line: line.clone() }
+        }
         Change::Destroy(tombstone) => StoreRequest::RoomDestroy { room: name, tombstone: tombstone.clone() },
     };
     room.saving = true;
+    room.ending = !lasting;
     let key = room.key;
     let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
         visit(core, key, |core, room| {
             room.saving = false;
+            room.ending = false;
             let result = reply.map(drop).map_err(StanzaError::from);
             if result.is_ok() {
                 let first = lasting && !room.stored;

@@ -2,11 +2,13 @@
 //!
 //! What is taken back is no longer shown to who comes later; in its place a tombstone is stored.
 
+use super::history::Said;
 use super::message::NOT_INSIDE;
 use super::privilege::Act;
 use super::room::{Occupant, Room};
-use super::{Change, Outcome, Refusal, Request, commit};
+use super::{Change, Outcome, Refusal, Request, commit, visit};
 use crate::core::UtcTime;
+use crate::core::archive::{ArchiveFilter, ArchiveId, ArchivePaging};
 use crate::core::parked::Waiting;
 use crate::core::rooms::Line;
 use crate::handlers::prelude::*;
@@ -30,26 +32,81 @@ pub(super) fn moderate(core: &mut Core, now: Now, room: &mut Room, request: &Req
     }
     let reason = old.as_ref().unwrap_or(payload).children().find(|child| child.name() == "reason");
     let reason = reason.map(|reason| reason.text().into_owned()).filter(|reason| !reason.is_empty());
-    let line = room.history.find(wanted).ok_or(StanzaError::ITEM_NOT_FOUND)?;
+    let id = ArchiveId::parse(wanted).ok_or(StanzaError::ITEM_NOT_FOUND)?;
     if room.saving {
         return Err(Refusal::Busy);
     }
-    let id = core.ids.next_id();
-    let by = (moderator, reason.as_deref());
-    let tombstone = tombstone_of(line, now.utc, &id, |w| write_moderated(by, w));
-    let told = notice(room, by, wanted, &id, &core.ids.next_id());
     let iq = request.stanza.parked();
-    let then = move |_: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    if let Some(line) = room.history.find(id).cloned() {
+        take_back(core, now, request.conn, room, &line, reason.as_deref(), iq, out);
+        return Ok(());
+    }
+    if !room.archives() {
+        return Err(StanzaError::ITEM_NOT_FOUND.into());
+    }
+    // It was said so long ago that it is only in the archive.
+    let key = room.key;
+    let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
+        let line = match reply {
+            Ok(Stored::ArchivePage(page)) => page.messages.into_iter().next().map(|(id, xml)| Line { id, xml }),
+            Ok(_) => None,
+            Err(error) => return out.reply_error(conn, &*iq, error.into()),
+        };
+        let line = line.filter(|line| Said::of(line).is_some_and(|said| !said.is_tombstone));
+        let Some(line) = line else { return out.reply_error(conn, &*iq, StanzaError::ITEM_NOT_FOUND) };
+        visit(core, key, |core, room| take_back(core, now, conn, room, &line, reason.as_deref(), iq, out));
+    });
+    core.ask(one_line(room, id), Waiting::Room { conn: request.conn, then }, out);
+    Ok(())
+}
+
+/// Reads one line from the room's archive.
+fn one_line(room: &Room, id: ArchiveId) -> StoreRequest {
+    let filter = ArchiveFilter { ids: Some(vec![id]), ..ArchiveFilter::default() };
+    let paging =
+        ArchivePaging { max: 1, bytes_max: usize::MAX, after: None, before: None, backwards: false, flip: false };
+    StoreRequest::ArchivePage { user: room.record.archive(&room.jid), filter, paging }
+}
+
+#[allow(clippy::too_many_arguments)]
+fn take_back(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    room: &mut Room,
+    line: &Line,
+    reason: Option<&str>,
+    iq: Box<ParkedIq>,
+    out: &mut Outputs,
+) {
+    let Some(moderator) = room.occupant_of(conn) else { return out.reply_error(conn, &*iq, NOT_INSIDE) };
+    let id = core.ids.next_id();
+    let by = (moderator, reason);
+    let tombstone = tombstone_of(line, now.utc, &id, |w| write_moderated(by, w));
+    let notice_id = core.shared.mam.next(now.utc, &mut core.ids);
+    let told = notice(room, by, line.id, &id, notice_id);
+    let then = move |core: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
         match result {
             Ok(()) => {
                 out.reply_empty(conn, &*iq);
                 room.send_all("message", &told, out);
+                let line = Line { id: notice_id, xml: [b"<message", &*told].concat() };
+                keep_notice(core, room, line, out);
             }
             Err(error) => out.reply_error(conn, &*iq, error),
         }
     };
-    commit(core, now, request.conn, room, Change::Line(tombstone), then, out);
-    Ok(())
+    commit(core, now, conn, room, Change::Line(tombstone), then, out);
+}
+
+/// Who was not here is told later that something was taken back.
+fn keep_notice(core: &mut Core, room: &mut Room, line: Line, out: &mut Outputs) {
+    room.history.push(line.clone(), &core.limits);
+    if room.archives() {
+        let archive = room.record.archive(&room.jid);
+        let request = StoreRequest::RoomLine { archive, from: room.jid.clone().into(), line };
+        core.ask(request, Waiting::Line { sender: None }, out);
+    }
 }
 
 /// Who has moderated, and why.
@@ -62,7 +119,7 @@ fn write_moderated((moderator, reason): (&Occupant, Option<&str>), w: &mut Write
 }
 
 /// What everybody is told, behind `<message to='…'`: as it is said today, and as version 0.2 had it.
-fn notice(room: &Room, by: (&Occupant, Option<&str>), wanted: &str, id: &str, stanza_id: &str) -> Vec<u8> {
+fn notice(room: &Room, by: (&Occupant, Option<&str>), wanted: ArchiveId, id: &str, stanza_id: ArchiveId) -> Vec<u8> {
     let mut message = Vec::with_capacity(640);
     let mut w = Writer::new(&mut message);
     w.open("message", ns::CLIENT).attr("from", &room.jid).attr("id", id).attr("type", "groupchat");
@@ -85,33 +142,53 @@ pub(super) fn on_retraction(
     core: &mut Core,
     now: Now,
     room: &mut Room,
+    conn: ConnId,
     root: &Element<'_>,
     by: &str,
     out: &mut Outputs,
 ) {
-    let Some(wanted) = root.child("retract", ns::RETRACT).and_then(|retract| retract.attr("id")) else { return };
-    let Some(line) = room.history.find(wanted).filter(|line| line.by == by) else { return };
-    let tombstone = tombstone_of(line, now.utc, root.attr("id").unwrap_or_default(), |_| {});
-    if room.stored && room.config().archived {
-        let request = StoreRequest::RoomLine { room: room.jid.clone(), line: tombstone.clone() };
-        // What its author waits for is the line that says so, which is stored behind this.
-        core.ask(request, Waiting::Line { sender: None }, out);
+    let wanted = root.child("retract", ns::RETRACT).and_then(|retract| ArchiveId::parse(retract.attr("id")?));
+    let Some(wanted) = wanted else { return };
+    let (by, id) = (by.to_owned(), root.attr("id").unwrap_or_default().to_owned());
+    let archive = room.record.archive(&room.jid);
+    let is_own = move |line: &Line| Said::of(line).is_some_and(|said| !said.is_tombstone && said.by == by);
+    match room.history.find(wanted) {
+        Some(line) if is_own(line) => {
+            let tombstone = tombstone_of(line, now.utc, &id, |_| {});
+            room.history.forget(wanted);
+            if room.archives() {
+                core.ask(StoreRequest::RoomRewrite { archive, line: tombstone }, Waiting::Line { sender: None }, out);
+            }
+        }
+        Some(_) => {}
+        None if room.archives() => {
+            let then = Box::new(move |core: &mut Core, now: Now, _: ConnId, reply: StoreReply, out: &mut Outputs| {
+                let Ok(Stored::ArchivePage(page)) = reply else { return };
+                let line = page.messages.into_iter().next().map(|(id, xml)| Line { id, xml });
+                if let Some(line) = line.filter(is_own) {
+                    let line = tombstone_of(&line, now.utc, &id, |_| {});
+                    core.ask(StoreRequest::RoomRewrite { archive, line }, Waiting::Line { sender: None }, out);
+                }
+            });
+            core.ask(one_line(room, wanted), Waiting::Room { conn, then }, out);
+        }
+        None => {}
     }
-    room.history.replace(tombstone);
 }
 
-/// The line without what it said. Nobody has said a tombstone, by which it is known.
+/// The line without what it said.
 fn tombstone_of(line: &Line, at: UtcTime, retraction: &str, write: impl Fn(&mut Writer<'_>)) -> Line {
     let text = String::from_utf8_lossy(&line.xml);
     let mut xml = Vec::with_capacity(256);
     if let Ok(tree) = Tree::parse(&text, ns::CLIENT) {
         let root = tree.root();
+        let by = root.child("occupant-id", ns::OCCUPANT_ID).and_then(|id| id.attr("id"));
         let mut w = Writer::new(&mut xml);
         w.open("message", ns::CLIENT).attr_opt("from", root.attr("from")).attr("type", "groupchat");
         w.attr_opt("id", root.attr("id"));
-        w.open("occupant-id", ns::OCCUPANT_ID).attr("id", &line.by).close();
+        w.open("occupant-id", ns::OCCUPANT_ID).attr_opt("id", by).close();
         w.open("retracted", ns::RETRACT).attr_opt("id", (!retraction.is_empty()).then_some(retraction)).attr("stamp", at);
         write(&mut w);
     }
-    Line { by: String::new(), xml, ..line.clone() }
+    Line { id: line.id, xml }
 }

@@ -206,7 +206,7 @@ fn welcome(
         }
     }
     let config = room.config();
-    let codes = [(100, config.non_anonymous), (170, config.archived), (201, new)];
+    let codes = [(100, config.non_anonymous), (170, room.is_logged()), (201, new)];
     let codes: Vec<u16> = codes.into_iter().filter(|(_, applies)| *applies).map(|(code, _)| code).collect();
     let notice = Notice { own_codes: &codes, id: stanza.id.as_deref(), ..Notice::default() };
     room.tell_of(occupant, session, occupant.role, true, &notice, out);

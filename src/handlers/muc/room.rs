@@ -26,6 +26,10 @@ pub(super) struct Room {
     pub(super) stored: bool,
     /// A change is on its way into the store.
     pub(super) saving: bool,
+    /// That change takes it out of the store.
+    pub(super) ending: bool,
+    /// Its domain keeps archives.
+    may_archive: bool,
     pub(super) history: History,
     pub(super) relayed: Relayed,
     occupants: Slab<Occupant>,
@@ -138,7 +142,7 @@ pub(super) fn push_addressed(buf: &mut Vec<u8>, name: &str, to: &str, rest: &[u8
 }
 
 impl Room {
-    pub(super) fn new(key: usize, jid: BareJid, record: RoomRecord, history: History, stored: bool) -> Room {
+    pub(super) fn new(key: usize, jid: BareJid, record: RoomRecord, history: History, stored: bool, may_archive: bool) -> Room {
         Room {
             key,
             jid,
@@ -146,6 +150,8 @@ impl Room {
             locked: false,
             stored,
             saving: false,
+            ending: false,
+            may_archive,
             history,
             relayed: Relayed::default(),
             occupants: Slab::new(),
@@ -157,6 +163,16 @@ impl Room {
 
     pub(super) fn config(&self) -> &RoomConfig {
         &self.record.config
+    }
+
+    /// What is said in it is to be kept, as far as its owner and the domain's say.
+    pub(super) fn is_logged(&self) -> bool {
+        self.may_archive && self.record.config.archived
+    }
+
+    /// What is said in it is kept in the store.
+    pub(super) fn archives(&self) -> bool {
+        self.stored && self.is_logged()
     }
 
     /// Nothing keeps it in memory.
@@ -178,7 +194,7 @@ impl Room {
         self.stored = lasting;
         match change {
             Change::Save(record) | Change::Card(record, _) => self.record = *record,
-            Change::Line(line) => self.history.replace(line),
+            Change::Line(line) => self.history.forget(line.id),
             Change::Destroy(_) => {}
         }
     }
