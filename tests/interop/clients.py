@@ -13,6 +13,7 @@ import sys
 import slixmpp
 from slixmpp.exceptions import IqError
 
+from rooms import rooms, rooms_after
 from server import DOMAIN, Server
 
 TIMEOUT = 15
@@ -52,13 +53,18 @@ class Client(slixmpp.ClientXMPP):
             self["xep_0077"].force_registration = True
             self.add_event_handler("register", self.on_register)
         self.add_event_handler("session_start", self.on_start)
-        self.add_event_handler("message", lambda message: self.messages.put_nowait(message))
+        self.add_event_handler("message", self.on_message)
         self.add_event_handler("presence_subscribe", lambda presence: self.requests.put_nowait(presence))
         self.add_event_handler("presence_available", lambda presence: self.presences.put_nowait(presence))
         self.add_event_handler("presence_unavailable", lambda presence: self.presences.put_nowait(presence))
         self.add_event_handler("failed_all_auth", lambda _: self.done(False))
         self.add_event_handler("disconnected", lambda _: self.ended.put_nowait(True))
         self.add_event_handler("disconnected", lambda _: self.done(False))
+
+    def on_message(self, message):
+        # What is said in rooms has a queue of its own (rooms.py).
+        if message["type"] != "groupchat":
+            self.messages.put_nowait(message)
 
     def done(self, value):
         if not self.ready.done():
@@ -244,7 +250,9 @@ async def run(binary, folder):
         await chat(juliet, romeo)
         await queries(juliet)
         juliet, romeo = await offline(server, juliet, romeo, "restart")
+        await rooms(check, juliet, romeo)
         juliet, romeo = await offline(server, juliet, romeo, "kill")
+        await rooms_after(check, "kill", juliet, romeo)
         await chat(juliet, romeo)
         romeo = await resumption(juliet, romeo, server)
         await passwords(server, romeo)
