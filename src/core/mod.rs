@@ -37,6 +37,7 @@ pub mod clock;
 mod commands;
 pub mod effects;
 pub mod error;
+pub mod form;
 mod ids;
 mod login;
 pub(crate) mod parked;

@@ -4,6 +4,7 @@
 //! blocklist whether the owner is here or not.
 
 use crate::core::clock::UtcTime;
+use crate::core::form::{self, Field, Input};
 use crate::jid::{BareJid, Jid};
 
 /// Who may read a node (XEP-0060 section 4.5).
@@ -106,22 +107,6 @@ impl Default for NodeConfig {
     }
 }
 
-/// A field of a form, as sent: its name and its values.
-pub type Field = (String, Vec<String>);
-
-/// How a field is shown in the owner's form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FieldKind {
-    /// `boolean`.
-    Switch,
-    /// `list-single` of these.
-    Choice(&'static [&'static str]),
-    /// `text-single`.
-    Text,
-    /// `text-multi`.
-    Texts,
-}
-
 const ACCESS: &str = "pubsub#access_model";
 const GROUPS: &str = "pubsub#roster_groups_allowed";
 const MAX_ITEMS: &str = "pubsub#max_items";
@@ -132,6 +117,10 @@ const NOTIFY_RETRACT: &str = "pubsub#notify_retract";
 const NOTIFY_DELETE: &str = "pubsub#notify_delete";
 const TITLE: &str = "pubsub#title";
 const KIND: &str = "pubsub#type";
+
+const ACCESS_NAMES: &[(&str, &str)] =
+    &[("authorize", ""), ("open", ""), ("presence", ""), ("roster", ""), ("whitelist", "")];
+const SEND_LAST_NAMES: &[(&str, &str)] = &[("never", ""), ("on_sub", ""), ("on_sub_and_presence", "")];
 
 /// Options of which only one value is carried out: it is taken and shown, any other is refused.
 const FIXED: &[(&str, &str)] = &[
@@ -160,16 +149,17 @@ impl NodeConfig {
             GROUPS => self.groups = values.iter().filter(|group| !group.is_empty()).cloned().collect(),
             MAX_ITEMS if value == "max" => self.max_items = NodeConfig::MAX,
             MAX_ITEMS => self.max_items = value.parse::<u32>().ok().filter(|max| *max > 0)?,
-            PERSIST => self.persist = switch(value)?,
-            PAYLOADS => self.payloads = switch(value)?,
+            PERSIST => self.persist = form::parse_switch(value)?,
+            PAYLOADS => self.payloads = form::parse_switch(value)?,
             SEND_LAST => self.send_last = SendLast::from_name(value)?,
-            NOTIFY_RETRACT => self.notify_retract = switch(value)?,
-            NOTIFY_DELETE => self.notify_delete = switch(value)?,
+            NOTIFY_RETRACT => self.notify_retract = form::parse_switch(value)?,
+            NOTIFY_DELETE => self.notify_delete = form::parse_switch(value)?,
             TITLE => self.title = value.to_owned(),
             KIND => self.kind = value.to_owned(),
             _ => {
                 let (_, only) = FIXED.iter().find(|(known, _)| *known == name)?;
-                let same = *only == value || (switch(only).is_some() && switch(only) == switch(value));
+                let same = *only == value
+                    || (form::parse_switch(only).is_some() && form::parse_switch(only) == form::parse_switch(value));
                 return same.then_some(());
             }
         }
@@ -185,41 +175,29 @@ impl NodeConfig {
     }
 
     /// The form with its current values.
-    pub fn fields(&self) -> Vec<(&'static str, FieldKind, Vec<String>)> {
-        let on = |on: bool| vec![if on { "1" } else { "0" }.to_owned()];
+    pub fn fields(&self) -> Vec<(&'static str, Input, Vec<String>)> {
+        let on = |on: bool| vec![form::switch(on).to_owned()];
         let text = |text: &str| vec![text.to_owned()];
         let max = if self.max_items == NodeConfig::MAX { "max".to_owned() } else { self.max_items.to_string() };
         let mut fields = vec![
-            (TITLE, FieldKind::Text, text(&self.title)),
-            (KIND, FieldKind::Text, text(&self.kind)),
-            (
-                ACCESS,
-                FieldKind::Choice(&["authorize", "open", "presence", "roster", "whitelist"]),
-                text(self.access.name()),
-            ),
-            (GROUPS, FieldKind::Texts, self.groups.clone()),
-            (MAX_ITEMS, FieldKind::Text, vec![max]),
-            (PERSIST, FieldKind::Switch, on(self.persist)),
-            (PAYLOADS, FieldKind::Switch, on(self.payloads)),
-            (SEND_LAST, FieldKind::Choice(&["never", "on_sub", "on_sub_and_presence"]), text(self.send_last.name())),
-            (NOTIFY_RETRACT, FieldKind::Switch, on(self.notify_retract)),
-            (NOTIFY_DELETE, FieldKind::Switch, on(self.notify_delete)),
+            (TITLE, Input::Text, text(&self.title)),
+            (KIND, Input::Text, text(&self.kind)),
+            (ACCESS, Input::One(ACCESS_NAMES), text(self.access.name())),
+            (GROUPS, Input::Texts, self.groups.clone()),
+            (MAX_ITEMS, Input::Text, vec![max]),
+            (PERSIST, Input::Switch, on(self.persist)),
+            (PAYLOADS, Input::Switch, on(self.payloads)),
+            (SEND_LAST, Input::One(SEND_LAST_NAMES), text(self.send_last.name())),
+            (NOTIFY_RETRACT, Input::Switch, on(self.notify_retract)),
+            (NOTIFY_DELETE, Input::Switch, on(self.notify_delete)),
         ];
-        fields.push(("pubsub#publish_model", FieldKind::Choice(&["publishers"]), text("publishers")));
+        fields.push(("pubsub#publish_model", Input::One(&[("publishers", "")]), text("publishers")));
         fields
     }
 
     /// Bytes of its texts.
     pub fn text_bytes(&self) -> usize {
         self.title.len() + self.kind.len() + self.groups.iter().map(String::len).sum::<usize>()
-    }
-}
-
-fn switch(value: &str) -> Option<bool> {
-    match value {
-        "1" | "true" => Some(true),
-        "0" | "false" => Some(false),
-        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
 use super::prelude::*;
+use crate::core::form::{self, Input};
 use crate::core::stream::Stream;
 use crate::handlers::blocking::on_speaking_terms;
 use crate::handlers::{HANDLERS, StreamPhase, mam, muc, pep, presence};
@@ -115,15 +116,9 @@ fn host_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 }
 
 fn write_contacts(w: &mut Writer<'_>, fields: &[(String, Vec<&str>)]) {
-    w.open("x", ns::DATA_FORMS).attr("type", "result");
-    w.open("field", ns::DATA_FORMS).attr("var", "FORM_TYPE").attr("type", "hidden");
-    w.text_element("value", ns::SERVER_INFO).close();
+    form::open(w, "result", ns::SERVER_INFO);
     for (name, uris) in fields {
-        w.open("field", ns::DATA_FORMS).attr("var", name).attr("type", "list-multi");
-        for uri in uris {
-            w.text_element("value", uri);
-        }
-        w.close();
+        form::field(w, name, "", Input::Some(&[]), uris);
     }
     w.close();
 }

@@ -14,6 +14,7 @@ use super::presence;
 use crate::auth::Prepared;
 use crate::core::effects::{Half, ListenerKind};
 use crate::core::error::StreamError;
+use crate::core::form::{self, Form, Input};
 use crate::core::parked::Waiting;
 use crate::core::penalties::subscriber;
 use crate::core::stream::Stream;
@@ -89,24 +90,17 @@ fn write_form(w: &mut Writer<'_>) {
     w.open("query", ns::REGISTER);
     w.text_element("instructions", INSTRUCTIONS);
     w.empty("username", ns::REGISTER).empty("password", ns::REGISTER);
-    w.open("x", ns::DATA_FORMS).attr("type", "form");
-    w.text_element("title", "Registration").text_element("instructions", INSTRUCTIONS);
-    w.open("field", ns::DATA_FORMS).attr("type", "hidden").attr("var", "FORM_TYPE");
-    w.text_element("value", FORM_TYPE).close();
-    for (var, kind, label) in [("username", "text-single", "User name"), ("password", "text-private", "Password")] {
-        w.open("field", ns::DATA_FORMS).attr("type", kind).attr("var", var).attr("label", label);
-        w.empty("required", ns::DATA_FORMS).close();
-    }
+    form::open_titled(w, FORM_TYPE, "Registration", INSTRUCTIONS);
+    form::required(w, "username", "User name", Input::Text);
+    form::required(w, "password", "Password", Input::Secret);
 }
 
 /// A field of the request: from the data form if there is one, else from the plain child.
 fn field(query: &Element<'_>, name: &str) -> Option<String> {
-    match query.child("x", ns::DATA_FORMS) {
-        Some(form) => {
-            let field = form.children().find(|field| field.name() == "field" && field.attr("var") == Some(name))?;
-            Some(field.child("value", ns::DATA_FORMS)?.text().into_owned())
-        }
-        None => Some(query.child(name, ns::REGISTER)?.text().into_owned()),
+    match Form::inside(query) {
+        Ok(Some(form)) => form.value(name).map(str::to_owned),
+        Ok(None) => Some(query.child(name, ns::REGISTER)?.text().into_owned()),
+        Err(_) => None,
     }
 }
 

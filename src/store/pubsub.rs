@@ -10,9 +10,9 @@ use super::apply::{Rules, Staged, malformed};
 use super::roster;
 use super::schema::{self, NodeRow, PubsubHead, Table};
 use crate::core::effects::{StoreError, StoreReply, Stored};
+use crate::core::form::Field;
 use crate::core::pubsub::{
-    Access, Affiliation, Change, Event, Field, Item, LastItem, NodeConfig, Operation, Outcome, Refusal, SendLast,
-    Wanted,
+    Access, Affiliation, Change, Event, Item, LastItem, NodeConfig, Operation, Outcome, Refusal, SendLast, Wanted,
 };
 use crate::core::roster::Roster;
 use crate::jid::{BareJid, Jid};

@@ -4,6 +4,7 @@ use super::super::prelude::*;
 use super::{ArchiveId, ArchivePaging};
 use crate::core::UtcTime;
 use crate::core::archive::ArchiveFilter;
+use crate::core::form::Form;
 use crate::jid::Jid;
 
 /// The fields with their types, in the order of the form.
@@ -23,18 +24,12 @@ pub(in super::super) fn parse_filter(query: &Element<'_>, ids_max: usize) -> Res
         return Err(StanzaError::FEATURE_NOT_IMPLEMENTED);
     }
     let mut filter = ArchiveFilter::default();
-    let Some(form) = query.child("x", ns::DATA_FORMS) else { return Ok(filter) };
+    let Some(form) = Form::inside(query)? else { return Ok(filter) };
+    if form.kind.is_some_and(|kind| kind != ns::MAM) {
+        return Err(StanzaError::BAD_REQUEST.text("This form is for something else."));
+    }
     let mut seen = 0u32;
-    for field in form.children().filter(|child| child.is("field", ns::DATA_FORMS)) {
-        let name = field.attr("var").ok_or(StanzaError::BAD_REQUEST)?;
-        let values: Vec<_> =
-            field.children().filter(|child| child.is("value", ns::DATA_FORMS)).map(|value| value.text()).collect();
-        if name == "FORM_TYPE" {
-            match values.first() {
-                Some(value) if value == ns::MAM => continue,
-                _ => return Err(StanzaError::BAD_REQUEST.text("This form is for something else.")),
-            }
-        }
+    for (name, values) in &form.fields {
         let place = FIELDS.iter().position(|(_, known)| *known == name);
         let bit = 1 << place.ok_or(StanzaError::FEATURE_NOT_IMPLEMENTED.text("A field of the form is not known here."))?;
         if seen & bit != 0 {
@@ -45,7 +40,7 @@ pub(in super::super) fn parse_filter(query: &Element<'_>, ids_max: usize) -> Res
             // Left empty.
             [] => {}
             [value] if value.is_empty() => {}
-            values if name == "ids" => filter.ids = Some(ids(values, ids_max)?),
+            values if *name == "ids" => filter.ids = Some(ids(values, ids_max)?),
             [value] => set(&mut filter, name, value)?,
             _ => return Err(StanzaError::BAD_REQUEST.text("A field of the form has several values.")),
         }
@@ -70,7 +65,7 @@ fn id(value: &str) -> Result<ArchiveId, StanzaError> {
     ArchiveId::parse(value.trim()).ok_or(StanzaError::ITEM_NOT_FOUND)
 }
 
-fn ids(values: &[std::borrow::Cow<'_, str>], ids_max: usize) -> Result<Vec<ArchiveId>, StanzaError> {
+fn ids(values: &[String], ids_max: usize) -> Result<Vec<ArchiveId>, StanzaError> {
     if values.len() > ids_max {
         return Err(StanzaError::NOT_ACCEPTABLE.text("These are too many messages at once."));
     }

@@ -8,23 +8,10 @@ use super::presence::{empty, put_out};
 use super::room::{End, Notice, Room};
 use super::{Change, Outcome, Refusal, Request, commit};
 use crate::core::Limits;
+use crate::core::form::{self, Form, Input};
 use crate::core::rooms::{Affiliation, Role, Roles, RoomConfig, Tombstone};
 use crate::handlers::prelude::*;
 use crate::jid::BareJid;
-
-/// How a field is filled in.
-enum Input {
-    /// One line.
-    Text,
-    /// One line that is not shown.
-    Secret,
-    /// Yes or no.
-    Switch,
-    /// One of these: value and label.
-    One(&'static [(&'static str, &'static str)]),
-    /// Some of these.
-    Some(&'static [(&'static str, &'static str)]),
-}
 
 /// One field of the form.
 struct Field {
@@ -190,11 +177,7 @@ fn one(values: &[String]) -> Option<&str> {
 }
 
 fn parse_switch(values: &[String]) -> Option<bool> {
-    match one(values)? {
-        "1" | "true" => Some(true),
-        "0" | "false" => Some(false),
-        _ => None,
-    }
+    form::parse_switch(one(values)?)
 }
 
 fn check_owner(room: &Room, request: &Request<'_>) -> Result<(), StanzaError> {
@@ -209,34 +192,13 @@ pub(super) fn show(_: &mut Core, _: Now, room: &mut Room, request: &Request<'_>,
     check_owner(room, request)?;
     out.reply(request.conn, &*request.stanza.parked(), |w| {
         w.open("query", ns::MUC_OWNER);
-        w.open("x", ns::DATA_FORMS).attr("type", "form");
-        w.text_element("title", format_args!("Configuration of {}", room.jid));
-        w.open("field", ns::DATA_FORMS).attr("var", "FORM_TYPE").attr("type", "hidden");
-        w.text_element("value", ns::MUC_ROOMCONFIG).close();
-        write_field(PRESET, "What kind of room", &Input::One(PRESETS), &[String::new()], w);
+        form::open_titled(w, ns::MUC_ROOMCONFIG, format_args!("Configuration of {}", room.jid), "");
+        form::field(w, PRESET, "What kind of room", Input::One(PRESETS), &[""]);
         for field in FIELDS {
-            write_field(field.var, field.label, &field.input, &(field.read)(room.config()), w);
+            form::field(w, field.var, field.label, field.input, &(field.read)(room.config()));
         }
     });
     Ok(())
-}
-
-fn write_field(var: &str, label: &str, input: &Input, values: &[String], w: &mut Writer<'_>) {
-    let (kind, options): (_, &[(&str, &str)]) = match input {
-        Input::Text => ("text-single", &[]),
-        Input::Secret => ("text-private", &[]),
-        Input::Switch => ("boolean", &[]),
-        Input::One(options) => ("list-single", options),
-        Input::Some(options) => ("list-multi", options),
-    };
-    w.open("field", ns::DATA_FORMS).attr("var", var).attr("type", kind).attr("label", label);
-    for value in values {
-        w.text_element("value", value);
-    }
-    for (value, label) in options {
-        w.open("option", ns::DATA_FORMS).attr("label", label).text_element("value", value).close();
-    }
-    w.close();
 }
 
 /// The form comes back, or the room shall end.
@@ -245,8 +207,8 @@ pub(super) fn set(core: &mut Core, now: Now, room: &mut Room, request: &Request<
     if let Some(destroy) = request.payload.child("destroy", ns::MUC_OWNER) {
         return end(core, now, room, request, &destroy, out);
     }
-    let form = request.payload.child("x", ns::DATA_FORMS).ok_or(StanzaError::BAD_REQUEST)?;
-    match form.attr("type") {
+    let element = request.payload.child("x", ns::DATA_FORMS).ok_or(StanzaError::BAD_REQUEST)?;
+    match element.attr("type") {
         Some("cancel") => {
             // A room that was never configured does not come to be (section 10.1.3).
             if room.locked {
@@ -255,7 +217,7 @@ pub(super) fn set(core: &mut Core, now: Now, room: &mut Room, request: &Request<
             out.reply_empty(request.conn, &*request.stanza.parked());
             Ok(())
         }
-        Some("submit") => configure(core, now, room, request, &form, out),
+        Some("submit") => configure(core, now, room, request, &Form::parse(&element)?, out),
         _ => Err(StanzaError::BAD_REQUEST.into()),
     }
 }
@@ -309,18 +271,13 @@ fn configure(
     now: Now,
     room: &mut Room,
     request: &Request<'_>,
-    form: &Element<'_>,
+    form: &Form,
     out: &mut Outputs,
 ) -> Outcome {
-    let fields: Vec<(&str, Vec<String>)> = form
-        .children()
-        .filter(|child| child.is("field", ns::DATA_FORMS))
-        .filter_map(|field| Some((field.attr("var")?, values_of(&field))))
-        .collect();
-    let says_nothing = fields.iter().all(|(var, _)| *var == "FORM_TYPE");
+    let says_nothing = form.fields.is_empty();
     let config = match says_nothing && room.locked {
         true => RoomConfig::instant(),
-        false => submitted(room.config(), &fields, &core.limits)?,
+        false => submitted(room.config(), form, &core.limits)?,
     };
     if room.saving {
         return Err(Refusal::Busy);
@@ -348,29 +305,23 @@ fn configure(
     Ok(())
 }
 
-fn values_of(field: &Element<'_>) -> Vec<String> {
-    let values = field.children().filter(|child| child.is("value", ns::DATA_FORMS));
-    values.map(|value| value.text().into_owned()).collect()
-}
-
 /// The configuration that a form asks for.
-fn submitted(before: &RoomConfig, fields: &[(&str, Vec<String>)], limits: &Limits) -> Result<RoomConfig, StanzaError> {
+fn submitted(before: &RoomConfig, form: &Form, limits: &Limits) -> Result<RoomConfig, StanzaError> {
     const WRONG: StanzaError = StanzaError::NOT_ACCEPTABLE.text("A field of the form has a value that cannot be.");
     let mut config = before.clone();
-    let value_of = |var: &str| fields.iter().find(|(name, _)| *name == var).map(|(_, values)| values.as_slice());
     for field in FIELDS {
-        if let Some(values) = value_of(field.var) {
+        if let Some(values) = form.values(field.var) {
             (field.write)(&mut config, values).ok_or(WRONG)?;
         }
     }
-    match value_of(PROTECTED).and_then(parse_switch) {
+    match form.values(PROTECTED).and_then(parse_switch) {
         Some(false) => config.password.clear(),
         Some(true) if config.password.is_empty() => {
             return Err(StanzaError::NOT_ACCEPTABLE.text("A room that asks for a password needs one."));
         }
         _ => {}
     }
-    let preset = match value_of(PRESET).and_then(one) {
+    let preset = match form.values(PRESET).and_then(one) {
         None | Some("") => None,
         Some("private") => Some(RoomConfig::private_group()),
         Some("public") => Some(RoomConfig::public_channel()),
@@ -421,16 +372,18 @@ mod tests {
     fn a_form_that_comes_back_as_it_was_changes_nothing() {
         let secret = RoomConfig { password: "open sesame".to_owned(), occupants_max: 7, ..RoomConfig::public_channel() };
         for config in [RoomConfig::private_group(), RoomConfig::public_channel(), RoomConfig::instant(), secret] {
-            let fields: Vec<_> = FIELDS.iter().map(|field| (field.var, (field.read)(&config))).collect();
-            assert_eq!(submitted(&RoomConfig::private_group(), &fields, &Limits::default()), Ok(config));
+            let fields = FIELDS.iter().map(|field| (field.var.to_owned(), (field.read)(&config))).collect();
+            let form = Form { fields, ..Form::default() };
+            assert_eq!(submitted(&RoomConfig::private_group(), &form, &Limits::default()), Ok(config));
         }
     }
 
     #[test]
     fn values_that_cannot_be_are_refused_and_the_rest_is_ignored() {
         let check = |var: &'static str, values: &[&str], expected: Result<RoomConfig, &str>| {
-            let fields = [(var, values.iter().map(|value| (*value).to_owned()).collect())];
-            let came = submitted(&RoomConfig::private_group(), &fields, &Limits::default());
+            let fields = vec![(var.to_owned(), values.iter().map(|value| (*value).to_owned()).collect())];
+            let form = Form { fields, ..Form::default() };
+            let came = submitted(&RoomConfig::private_group(), &form, &Limits::default());
             assert_eq!(came.map_err(|error| error.condition), expected, "{var} {values:?}");
         };
         let as_it_was = RoomConfig::private_group();

@@ -3,6 +3,7 @@
 use super::admin::settle_affiliation;
 use super::room::{Notice, Room};
 use super::{Change, Outcome, Refusal, Request, commit};
+use crate::core::form::{self, Form, Input};
 use crate::core::rooms::Affiliation;
 use crate::handlers::prelude::*;
 use crate::jid::prepare_resource;
@@ -30,12 +31,8 @@ pub(super) fn show(_: &mut Core, _: Now, room: &mut Room, request: &Request<'_>,
             w.empty("registered", ns::REGISTER).text_element("username", nick);
             return;
         }
-        w.open("x", ns::DATA_FORMS).attr("type", "form");
-        w.text_element("title", format_args!("Registration with {}", room.jid));
-        w.open("field", ns::DATA_FORMS).attr("var", "FORM_TYPE").attr("type", "hidden");
-        w.text_element("value", ns::MUC_REGISTER).close();
-        w.open("field", ns::DATA_FORMS).attr("var", NICK).attr("type", "text-single").attr("label", "Nick");
-        w.empty("required", ns::DATA_FORMS).close();
+        form::open_titled(w, ns::MUC_REGISTER, format_args!("Registration with {}", room.jid), "");
+        form::required(w, NICK, "Nick", Input::Text);
     });
     Ok(())
 }
@@ -83,11 +80,9 @@ pub(super) fn set(core: &mut Core, now: Now, room: &mut Room, request: &Request<
 
 /// The nick of a submitted form, if it can be kept.
 fn wanted_nick(room: &Room, user: &str, request: &Request<'_>) -> Result<String, StanzaError> {
-    let form = request.payload.child("x", ns::DATA_FORMS).ok_or(StanzaError::BAD_REQUEST)?;
-    let mut fields = form.children().filter(|field| field.attr("var") == Some(NICK));
-    let nick = fields.next().and_then(|field| field.child("value", ns::DATA_FORMS)).map(|value| value.text().into_owned());
-    let nick = nick.filter(|nick| !nick.trim().is_empty()).ok_or(StanzaError::BAD_REQUEST)?;
-    let nick = prepare_resource(&nick).map_err(|_| StanzaError::NOT_ACCEPTABLE.text("That is no nick."))?;
+    let form = Form::inside(&request.payload)?.ok_or(StanzaError::BAD_REQUEST)?;
+    let nick = form.value(NICK).filter(|nick| !nick.trim().is_empty()).ok_or(StanzaError::BAD_REQUEST)?;
+    let nick = prepare_resource(nick).map_err(|_| StanzaError::NOT_ACCEPTABLE.text("That is no nick."))?;
     let holder = room.nick_holder(&nick).and_then(|key| room.occupant(key));
     let taken = holder.is_some_and(|holder| holder.user.as_str() != user);
     if taken || room.promised_to(&nick).is_some_and(|owner| owner.as_str() != user) {

@@ -4,27 +4,24 @@ use super::message::NOT_INSIDE;
 use super::privilege::{Act, Rank, check_role_change};
 use super::room::{Notice, Room, push_addressed};
 use super::{Outcome, admin};
+use crate::core::form::{self, Form, Input};
 use crate::core::rooms::Role;
 use crate::handlers::prelude::*;
 
 /// A submitted form whose type is [`ns::MUC_REQUEST`].
-pub(super) fn on_form(core: &mut Core, room: &mut Room, conn: ConnId, form: &Element<'_>, out: &mut Outputs) -> Outcome {
-    let value = |var: &str| {
-        let mut fields = form.children().filter(|child| child.is("field", ns::DATA_FORMS));
-        let field = fields.find(|field| field.attr("var") == Some(var));
-        field.and_then(|field| field.child("value", ns::DATA_FORMS)).map(|value| value.text().into_owned())
-    };
-    if form.attr("type") != Some("submit") || value("FORM_TYPE").as_deref() != Some(ns::MUC_REQUEST) {
+pub(super) fn on_form(core: &mut Core, room: &mut Room, conn: ConnId, element: &Element<'_>, out: &mut Outputs) -> Outcome {
+    let form = Form::parse(element)?;
+    if element.attr("type") != Some("submit") || form.kind.as_deref() != Some(ns::MUC_REQUEST) {
         return Err(StanzaError::BAD_REQUEST.into());
     }
-    let role = match value("muc#role").as_deref().map(Role::named) {
+    let role = match form.value("muc#role").map(Role::named) {
         None => Role::Participant,
         Some(Some(role @ (Role::Participant | Role::Visitor))) => role,
         Some(_) => return Err(StanzaError::BAD_REQUEST.into()),
     };
-    match (value("muc#request_allow").as_deref(), value("muc#roomnick")) {
+    match (form.value("muc#request_allow"), form.value("muc#roomnick")) {
         (None, _) => request(core, room, conn, out),
-        (Some("1" | "true"), Some(nick)) => grant(room, conn, &nick, role, out),
+        (Some("1" | "true"), Some(nick)) => grant(room, conn, nick, role, out),
         // Refused, and nobody is told.
         (Some(_), _) => Ok(()),
     }
@@ -40,18 +37,14 @@ fn request(core: &mut Core, room: &Room, conn: ConnId, out: &mut Outputs) -> Out
     let mut stanza = Vec::with_capacity(640);
     let mut w = Writer::new(&mut stanza);
     w.open("message", ns::CLIENT).attr("from", &room.jid).attr("id", &id);
-    w.open("x", ns::DATA_FORMS).attr("type", "form");
-    w.text_element("title", "Request for voice");
-    w.text_element("instructions", "Shall this occupant be allowed to speak?");
-    for (var, kind, label, value) in [
-        ("FORM_TYPE", "hidden", "", ns::MUC_REQUEST),
-        ("muc#role", "list-single", "Requested role", Role::Participant.name()),
-        ("muc#jid", "jid-single", "Address", session.jid.as_str()),
-        ("muc#roomnick", "text-single", "Nick", &asker.nick),
-        ("muc#request_allow", "boolean", "Allowed to speak", "0"),
+    form::open_titled(&mut w, ns::MUC_REQUEST, "Request for voice", "Shall this occupant be allowed to speak?");
+    for (var, input, label, value) in [
+        ("muc#role", Input::One(&[]), "Requested role", Role::Participant.name()),
+        ("muc#jid", Input::Jid, "Address", session.jid.as_str()),
+        ("muc#roomnick", Input::Text, "Nick", &asker.nick),
+        ("muc#request_allow", Input::Switch, "Allowed to speak", "0"),
     ] {
-        w.open("field", ns::DATA_FORMS).attr("var", var).attr("type", kind);
-        w.attr_opt("label", (!label.is_empty()).then_some(label)).text_element("value", value).close();
+        form::field(&mut w, var, label, input, &[value]);
     }
     drop(w);
     let rest = stanza.strip_prefix(b"<message").unwrap_or_default();
