@@ -1,8 +1,12 @@
 //! An XMPP client over real sockets, as small as the tests allow: blocking, with a deadline on every read and write.
 
+// None of the tests uses all of it.
+#![allow(dead_code)]
+
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -42,15 +46,22 @@ pub struct Client {
     input: Vec<u8>,
     /// The server has closed its stream.
     is_over: bool,
+    /// What it logs in with.
+    pub password: String,
 }
 
 impl Client {
     pub fn connect(address: SocketAddr) -> Client {
-        let socket = TcpStream::connect_timeout(&address, PATIENCE).expect("a connection");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        socket.set_write_timeout(Some(PATIENCE)).expect("a deadline");
-        socket.set_nodelay(true).expect("no delay");
-        Client { socket, tls: None, framer: Framer::new(), input: Vec::new(), is_over: false }
+        Client::try_connect(address).expect("a connection")
+    }
+
+    pub fn try_connect(address: SocketAddr) -> io::Result<Client> {
+        let socket = TcpStream::connect_timeout(&address, PATIENCE)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.set_nodelay(true)?;
+        let password = PASSWORD.to_owned();
+        Ok(Client { socket, tls: None, framer: Framer::new(), input: Vec::new(), is_over: false, password })
     }
 
     /// The TLS handshake, to its end on both sides.
@@ -101,11 +112,15 @@ impl Client {
 
     /// Sends a stream header; what comes next is one of the server's.
     pub fn open(&mut self, domain: &str) {
+        self.try_open(domain).expect("sent");
+    }
+
+    pub fn try_open(&mut self, domain: &str) -> io::Result<()> {
         self.framer.restart();
-        self.send(&format!(
+        self.try_send(&format!(
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' \
              to='{domain}' version='1.0'>"
-        ));
+        ))
     }
 
     /// Our side of TLS and TCP is closed.
@@ -157,14 +172,32 @@ impl Client {
 
     /// Skips what comes until something contains this.
     pub fn until(&mut self, expected: &str) -> String {
+        self.try_until(expected).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same; fails where the connection ends or nothing comes.
+    pub fn try_until(&mut self, expected: &str) -> io::Result<String> {
         let mut skipped = Vec::new();
         loop {
             match self.next() {
-                Ok(Some(text)) if text.contains(expected) => return text,
+                Ok(Some(text)) if text.contains(expected) => return Ok(text),
                 Ok(Some(text)) => skipped.push(text),
-                end => panic!("{end:?} instead of {expected:?} behind {skipped:?}"),
+                Ok(None) => {
+                    let text = format!("the end instead of {expected:?} behind {skipped:?}");
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+                }
+                Err(error) => {
+                    let text = format!("{error} instead of {expected:?} behind {skipped:?}");
+                    return Err(io::Error::new(error.kind(), text));
+                }
             }
         }
+    }
+
+    /// Sends a stanza and waits for what contains this.
+    pub fn try_ask(&mut self, stanza: &str, expected: &str) -> io::Result<String> {
+        self.try_send(stanza)?;
+        self.try_until(expected)
     }
 
     /// Reads to the clean end and returns what came before it.
@@ -189,14 +222,18 @@ impl Client {
 
     /// Opens the stream and proves the password. Returns the server's last word.
     pub fn authenticate(&mut self, user: &str, proof: Proof) -> String {
+        self.try_authenticate(user, proof).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn try_authenticate(&mut self, user: &str, proof: Proof) -> io::Result<String> {
         let (local, domain) = user.split_once('@').expect("an account");
-        self.open(domain);
-        let features = self.until("</stream:features>");
+        self.try_open(domain)?;
+        let features = self.try_until("</stream:features>")?;
         match proof {
             Proof::Plain => {
                 assert!(features.contains(">PLAIN<"), "{features}");
-                self.auth("PLAIN", &format!("\0{local}\0{PASSWORD}"));
-                self.until("urn:ietf:params:xml:ns:xmpp-sasl")
+                self.auth("PLAIN", &format!("\0{local}\0{}", self.password))?;
+                self.try_until("urn:ietf:params:xml:ns:xmpp-sasl")
             }
             Proof::Scram(binding) => {
                 let name = if binding.is_some() { "SCRAM-SHA-256-PLUS" } else { "SCRAM-SHA-256" };
@@ -206,22 +243,22 @@ impl Client {
         }
     }
 
-    fn auth(&mut self, mechanism: &str, message: &str) {
+    fn auth(&mut self, mechanism: &str, message: &str) -> io::Result<()> {
         let message = STANDARD.encode(message);
-        self.send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{message}</auth>"));
+        self.try_send(&format!(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{message}</auth>"
+        ))
     }
 
     /// RFC 5802, RFC 7677, RFC 9266. The server's signature is checked too.
-    fn scram(&mut self, mechanism: &str, binding: Option<&str>, local: &str) -> String {
+    fn scram(&mut self, mechanism: &str, binding: Option<&str>, local: &str) -> io::Result<String> {
         let gs2 = binding.map_or("n,,".to_owned(), |binding| format!("p={binding},,"));
         let first = format!("n={local},r=rOprNGfwEbeRWgbNEkqO");
-        self.auth(mechanism, &format!("{gs2}{first}"));
-        let challenge = decoded(&self.until("<challenge"));
+        self.auth(mechanism, &format!("{gs2}{first}"))?;
+        let challenge = decoded(&self.try_until("<challenge")?);
         let field = |name: &str| challenge.split(',').find_map(|field| field.strip_prefix(name)).expect(name);
         let (nonce, salt) = (field("r="), STANDARD.decode(field("s=")).expect("base64"));
-        let mut salted = [0; 32];
-        let iterations = field("i=").parse().expect("a number");
-        pbkdf2::pbkdf2_hmac::<Sha256>(PASSWORD.as_bytes(), &salt, iterations, &mut salted);
+        let salted = salted(&self.password, salt, field("i=").parse().expect("a number"));
 
         let mut bound = gs2.into_bytes();
         bound.extend(binding.map_or(Vec::new(), |binding| self.binding(binding)));
@@ -231,13 +268,13 @@ impl Client {
         let signature = hmac(&Sha256::digest(&key), &signed);
         let proof: Vec<u8> = key.iter().zip(&signature).map(|(key, signature)| key ^ signature).collect();
         let last = STANDARD.encode(format!("{without_proof},p={}", STANDARD.encode(proof)));
-        self.send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{last}</response>"));
-        let answer = self.until("urn:ietf:params:xml:ns:xmpp-sasl");
+        self.try_send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{last}</response>"))?;
+        let answer = self.try_until("urn:ietf:params:xml:ns:xmpp-sasl")?;
         if answer.starts_with("<success") {
             let server = STANDARD.encode(hmac(&hmac(&salted, "Server Key"), &signed));
             assert_eq!(decoded(&answer), format!("v={server}"));
         }
-        answer
+        Ok(answer)
     }
 
     fn binding(&self, name: &str) -> Vec<u8> {
@@ -257,14 +294,22 @@ impl Client {
         chain[0].to_vec()
     }
 
-    /// A new stream, a resource, presence.
+    /// A new stream, a resource.
     pub fn bind(&mut self, user: &str, resource: &str) {
+        self.try_bind(user, resource).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub fn try_bind(&mut self, user: &str, resource: &str) -> io::Result<()> {
         let domain = user.split_once('@').expect("an account").1;
-        self.open(domain);
-        self.until("</stream:features>");
+        self.try_open(domain)?;
+        self.try_until("</stream:features>")?;
         let bind = "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>";
-        self.send(&format!("<iq type='set' id='bind'>{bind}<resource>{resource}</resource></bind></iq>"));
-        assert!(self.until("id='bind'").contains(&format!("<jid>{user}/{resource}</jid>")));
+        let bind = format!("<iq type='set' id='bind'>{bind}<resource>{resource}</resource></bind></iq>");
+        let answer = self.try_ask(&bind, "id='bind'")?;
+        match answer.contains(&format!("<jid>{user}/{resource}</jid>")) {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("not bound: {answer}"))),
+        }
     }
 
     /// Says that it is there, and waits until the server knows.
@@ -272,6 +317,18 @@ impl Client {
         self.send("<presence/>");
         self.until("<presence");
     }
+}
+
+/// A session in the clear without presence; the listener is of that kind.
+pub fn try_plain_session(address: SocketAddr, user: &str, password: &str, resource: &str) -> io::Result<Client> {
+    let mut client = Client::try_connect(address)?;
+    client.password = password.to_owned();
+    let answer = client.try_authenticate(user, Proof::Scram(None))?;
+    if !answer.starts_with("<success") {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, answer));
+    }
+    client.try_bind(user, resource)?;
+    Ok(client)
 }
 
 /// A session over STARTTLS, with presence.
@@ -283,6 +340,20 @@ pub fn session(address: SocketAddr, user: &str, resource: &str) -> Client {
     client.bind(user, resource);
     client.come();
     client
+}
+
+/// The salted password. Clients keep it too (RFC 5802 section 3), and without optimization it takes a tenth of a second.
+fn salted(password: &str, salt: Vec<u8>, iterations: u32) -> [u8; 32] {
+    type Known = HashMap<(String, Vec<u8>, u32), [u8; 32]>;
+    static KNOWN: LazyLock<Mutex<Known>> = LazyLock::new(Mutex::default);
+    let key = (password.to_owned(), salt, iterations);
+    if let Some(salted) = KNOWN.lock().expect("no panic while it is held").get(&key) {
+        return *salted;
+    }
+    let mut salted = [0; 32];
+    pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), &key.1, iterations, &mut salted);
+    KNOWN.lock().expect("no panic while it is held").insert(key, salted);
+    salted
 }
 
 fn decoded(element: &str) -> String {
