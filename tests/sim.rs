@@ -1,0 +1,86 @@
+//! Simulated lives of a server, each from one seed; see `sim/` for what happens in one and what is held against it.
+//!
+//! `WHINCHAT_SEEDS=5000` lives through so many, `WHINCHAT_SEED=7` through that one, `WHINCHAT_TRACE=1` shows what the devices send
+//! and get.
+//!
+//! # Mistakes that were planted
+//!
+//! | mistake | where | found with |
+//! |---|---|---|
+//! | a message is acknowledged before it is stored | `handlers/sm`: `h` is what was received | 13 of 30 seeds |
+//! | the same | the simulated store answers before its commit ([`Plant::AcknowledgeBeforeCommit`]) | seed 2 |
+//! | offline messages are delivered and not deleted | `handlers/offline`: nothing is deleted | each of 30 seeds |
+//! | the same | the simulated store ([`Plant::ForgetToDelete`]) | seed 1 |
+//! | two messages change places | `handlers/offline`: a page is written backwards | each of 30 seeds |
+//! | the same | the simulated store ([`Plant::SwapTwo`]) | seed 2 |
+//!
+//! Those in the simulated store are planted again in every run, so that an oracle that has gone blind is found too.
+
+#[path = "sim/mod.rs"]
+mod sim;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sim::{Medium, Plant, Report, run};
+
+const SEEDS: u64 = 200;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Every eighth life is on a disk with redb's own code on top.
+fn medium(seed: u64) -> Medium {
+    if seed.is_multiple_of(8) { Medium::Redb } else { Medium::Memory }
+}
+
+fn live(seed: u64, plant: Option<Plant>) -> Result<Report, String> {
+    catch_unwind(AssertUnwindSafe(|| run(seed, medium(seed), plant))).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(format!("panic: {}", message.unwrap_or("without a message")))
+    })
+}
+
+#[test]
+fn promises_are_kept() {
+    let seeds: Vec<u64> = match number("WHINCHAT_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("WHINCHAT_SEEDS").unwrap_or(SEEDS)).collect(),
+    };
+    let (next, failures) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let total = Mutex::new(Report::default());
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    match live(*seed, None) {
+                        Ok(report) => total.lock().expect("no panic here").add(&report),
+                        Err(what) => failures.lock().expect("no panic here").push((*seed, what)),
+                    }
+                }
+            });
+        }
+    });
+    println!("{} lives: {:?}", seeds.len(), total.into_inner().expect("no panic there"));
+    let mut failures = failures.into_inner().expect("no panic there");
+    failures.sort();
+    let shown: Vec<String> =
+        failures.iter().take(10).map(|(seed, what)| format!("WHINCHAT_SEED={seed}\n{what}")).collect();
+    assert!(failures.is_empty(), "{} of {} seeds failed\n\n{}\n", failures.len(), seeds.len(), shown.join("\n\n"));
+}
+
+/// How many seeds it takes to find a mistake that was planted.
+fn seeds_to_find(plant: Plant) -> Option<u64> {
+    (1..=40).find(|seed| live(*seed, Some(plant)).is_err())
+}
+
+#[test]
+fn planted_mistakes_are_found() {
+    for plant in [Plant::AcknowledgeBeforeCommit, Plant::ForgetToDelete, Plant::SwapTwo] {
+        let found = seeds_to_find(plant);
+        println!("{plant:?}: found with seed {found:?}");
+        assert!(found.is_some(), "{plant:?} was not found");
+    }
+}

@@ -1,0 +1,380 @@
+//! The store under a simulated server, and what goes wrong with it.
+
+use std::io;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use redb::StorageBackend;
+use whinchat::config::Config;
+use whinchat::core::{StoreError, StoreReply, StoreRequest, Stored, UtcTime};
+use whinchat::jid::BareJid;
+use whinchat::store::{Faults, MemoryStore, RedbStore, Store};
+use zeroize::Zeroizing;
+
+use super::dice::Dice;
+use super::{ACCOUNTS, Medium, PASSWORD, Plant};
+
+/// What goes wrong with the disk, counted from when it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The n-th write or change of length fails, once.
+    Write(u64),
+    /// The n-th sync fails, once.
+    Sync(u64),
+    /// The power fails at the n-th write, change of length or sync.
+    Power(u64),
+    /// Nothing can be written where nothing was written before.
+    Full,
+}
+
+#[derive(Clone, Debug)]
+enum Pending {
+    Write(u64, Vec<u8>),
+    SetLen(u64),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Platter {
+    /// What a reader sees.
+    cached: Vec<u8>,
+    /// What is safe.
+    durable: Vec<u8>,
+    /// What was done since the last sync.
+    pending: Vec<Pending>,
+    trouble: Option<Trouble>,
+    is_dark: bool,
+    /// How far writes have reached.
+    reach: u64,
+}
+
+/// A disk that can be made to fail; its copies are the same disk.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<Platter>>);
+
+const SECTOR: usize = 512;
+
+fn apply(image: &mut Vec<u8>, pending: &Pending) {
+    match pending {
+        Pending::SetLen(len) => image.resize(*len as usize, 0),
+        Pending::Write(offset, data) => {
+            let (from, to) = (*offset as usize, *offset as usize + data.len());
+            // Past an end that was not moved: the file system leaves a hole before it.
+            image.resize(image.len().max(to), 0);
+            image[from..to].copy_from_slice(data);
+        }
+    }
+}
+
+/// Whether it is the turn; stays so.
+fn count(n: &mut u64) -> bool {
+    *n = n.saturating_sub(1);
+    *n == 0
+}
+
+impl Disk {
+    fn of(image: Vec<u8>) -> Disk {
+        let reach = image.len() as u64;
+        Disk(Arc::new(Mutex::new(Platter { cached: image.clone(), durable: image, reach, ..Platter::default() })))
+    }
+
+    fn with<T>(&self, run: impl FnOnce(&mut Platter) -> T) -> T {
+        run(&mut self.0.lock().expect("no panic while it is held"))
+    }
+
+    /// The disk as it may be found when the power is back: of what was not synced, any part, in whole sectors.
+    fn after_power_cut(&self, dice: &mut Dice) -> Disk {
+        let mut image = self.with(|platter| platter.durable.clone());
+        for pending in self.with(|platter| platter.pending.clone()) {
+            match (dice.below(4), &pending) {
+                (0, _) => {}
+                (1, Pending::Write(offset, data)) => {
+                    for (at, sector) in data.chunks(SECTOR).enumerate().filter(|_| dice.below(2) == 0) {
+                        apply(&mut image, &Pending::Write(offset + (at * SECTOR) as u64, sector.to_vec()));
+                    }
+                }
+                _ => apply(&mut image, &pending),
+            }
+        }
+        Disk::of(image)
+    }
+}
+
+impl Platter {
+    fn change(&mut self, pending: Pending) -> io::Result<()> {
+        let error = match (&mut self.trouble, &pending) {
+            (Some(Trouble::Power(n)), _) => count(n).then_some(io::ErrorKind::BrokenPipe),
+            (Some(Trouble::Write(n)), _) => count(n).then_some(io::ErrorKind::StorageFull),
+            (Some(Trouble::Full), Pending::Write(offset, data)) => {
+                (offset + data.len() as u64 > self.reach).then_some(io::ErrorKind::StorageFull)
+            }
+            (Some(Trouble::Full), Pending::SetLen(len)) => {
+                (*len > self.cached.len() as u64).then_some(io::ErrorKind::StorageFull)
+            }
+            _ => None,
+        };
+        if let Some(kind) = error {
+            match self.trouble {
+                Some(Trouble::Write(_)) => self.trouble = None,
+                Some(Trouble::Power(_)) => self.is_dark = true,
+                _ => {}
+            }
+            return Err(kind.into());
+        }
+        if let Pending::Write(offset, data) = &pending {
+            self.reach = self.reach.max(offset + data.len() as u64);
+        }
+        apply(&mut self.cached, &pending);
+        self.pending.push(pending);
+        Ok(())
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.with(|platter| platter.cached.len() as u64))
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.with(|platter| {
+            let from = offset as usize;
+            let data = platter.cached.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            out.copy_from_slice(data);
+            Ok(())
+        })
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.with(|platter| platter.change(Pending::SetLen(len)))
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.with(|platter| platter.change(Pending::Write(offset, data.to_vec())))
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.with(|platter| {
+            let fails = match &mut platter.trouble {
+                Some(Trouble::Power(n) | Trouble::Sync(n)) => count(n),
+                _ => false,
+            };
+            if fails {
+                match platter.trouble {
+                    Some(Trouble::Sync(_)) => platter.trouble = None,
+                    _ => platter.is_dark = true,
+                }
+                return Err(io::Error::other("lost"));
+            }
+            for pending in std::mem::take(&mut platter.pending) {
+                apply(&mut platter.durable, &pending);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What became of a batch.
+pub enum Outcome {
+    Replies(Vec<StoreReply>),
+    /// The power failed before there were any.
+    PowerCut,
+}
+
+/// The store of a simulated server.
+pub struct Vault {
+    kind: Kind,
+    plant: Option<Plant>,
+    /// What the planted store has answered and not yet done.
+    promised: Vec<StoreRequest>,
+    /// The power is to fail around the next batch with something to write: before its commit, or behind it.
+    cut: Option<bool>,
+    /// What was done so far, for the report.
+    pub batches: u64,
+    pub failures: u64,
+}
+
+enum Kind {
+    Memory(Faults<MemoryStore>),
+    Redb { store: Option<RedbStore>, disk: Disk },
+}
+
+fn create(index: usize) -> StoreRequest {
+    StoreRequest::AccountCreate {
+        user: BareJid::parse(ACCOUNTS[index]).expect("an account's name"),
+        password: Zeroizing::new(PASSWORD.to_owned()),
+        at: UtcTime(0),
+    }
+}
+
+/// Stores with the accounts in them, made once: hashing the passwords takes longer than a whole simulated hour.
+struct Templates {
+    memory: Mutex<MemoryStore>,
+    image: Vec<u8>,
+}
+
+fn templates(config: &Config) -> &'static Templates {
+    static TEMPLATES: OnceLock<Templates> = OnceLock::new();
+    TEMPLATES.get_or_init(|| {
+        let accounts: Vec<StoreRequest> = (0..ACCOUNTS.len()).map(create).collect();
+        let mut memory = MemoryStore::new(config, [7; 32]);
+        assert!(memory.apply(&accounts).iter().all(Result::is_ok));
+        let disk = Disk::default();
+        let mut store = open(&disk, config).expect("a new disk");
+        assert!(store.apply(&accounts).iter().all(Result::is_ok));
+        drop(store);
+        Templates { memory: Mutex::new(memory), image: disk.with(|platter| platter.cached.clone()) }
+    })
+}
+
+fn open(disk: &Disk, config: &Config) -> Result<RedbStore, String> {
+    let disk = disk.clone();
+    RedbStore::with_backend(move || Ok(disk.clone()), config).map_err(|error| error.to_string())
+}
+
+impl Vault {
+    pub fn new(config: &Config, medium: Medium, plant: Option<Plant>) -> Vault {
+        let templates = templates(config);
+        let kind = match medium {
+            Medium::Memory => {
+                let memory = templates.memory.lock().expect("no panic while it is held");
+                Kind::Memory(Faults::new(memory.reopened(config)))
+            }
+            Medium::Redb => {
+                let disk = Disk::of(templates.image.clone());
+                Kind::Redb { store: Some(open(&disk, config).expect("the template")), disk }
+            }
+        };
+        Vault { kind, plant, promised: Vec::new(), cut: None, batches: 0, failures: 0 }
+    }
+
+    pub fn secret(&self) -> [u8; 32] {
+        match &self.kind {
+            Kind::Memory(store) => store.secret(),
+            Kind::Redb { store, .. } => store.as_ref().expect("the power is on").secret(),
+        }
+    }
+
+    /// Lets a write fail soon. After a failed sync nothing is written until the server is restarted.
+    pub fn fail(&mut self, dice: &mut Dice) {
+        match &mut self.kind {
+            Kind::Memory(store) => {
+                let error = if dice.percent(50) { StoreError::Failed } else { StoreError::DiskFull };
+                match dice.percent(80) {
+                    true => store.fail_nth_write(1 + dice.below(3) as u64, error),
+                    false => store.fail_nth(1 + dice.below(3) as u64, error),
+                }
+            }
+            Kind::Redb { disk, .. } => {
+                let n = 1 + dice.below(12) as u64;
+                let trouble = match dice.below(4) {
+                    0 => Trouble::Sync(1 + dice.below(3) as u64),
+                    1 => Trouble::Full,
+                    _ => Trouble::Write(n),
+                };
+                disk.with(|platter| platter.trouble = Some(trouble));
+            }
+        }
+    }
+
+    /// The disk works again, or for a full one, has space.
+    pub fn mend(&mut self) {
+        if let Kind::Redb { disk, .. } = &mut self.kind {
+            disk.with(|platter| platter.trouble = None);
+        }
+    }
+
+    /// The power is to fail during the next commit.
+    pub fn cut_power_soon(&mut self, dice: &mut Dice) {
+        match &mut self.kind {
+            Kind::Memory(_) => self.cut = Some(dice.percent(50)),
+            Kind::Redb { disk, .. } => {
+                let n = 1 + dice.below(14) as u64;
+                disk.with(|platter| platter.trouble = Some(Trouble::Power(n)));
+            }
+        }
+    }
+
+    /// Carries a batch out.
+    pub fn apply(&mut self, mut batch: Vec<StoreRequest>) -> Outcome {
+        self.batches += 1;
+        if self.plant == Some(Plant::ForgetToDelete) {
+            batch.iter_mut().for_each(forget_to_delete);
+        }
+        let writes = batch.iter().any(StoreRequest::may_write);
+        let cut = if writes { self.cut.take() } else { None };
+        if cut == Some(false) {
+            return Outcome::PowerCut;
+        }
+        let mut replies = match self.plant {
+            Some(Plant::AcknowledgeBeforeCommit) => self.promise(batch),
+            _ => self.carry_out(&batch),
+        };
+        if cut == Some(true) || self.is_dark() {
+            return Outcome::PowerCut;
+        }
+        if self.plant == Some(Plant::SwapTwo) {
+            replies.iter_mut().for_each(swap_two);
+        }
+        self.failures +=
+            replies.iter().filter(|reply| matches!(reply, Err(error) if is_trouble(*error))).count() as u64;
+        Outcome::Replies(replies)
+    }
+
+    fn carry_out(&mut self, batch: &[StoreRequest]) -> Vec<StoreReply> {
+        match &mut self.kind {
+            Kind::Memory(store) => store.apply(batch),
+            Kind::Redb { store, .. } => store.as_mut().expect("the power is on").apply(batch),
+        }
+    }
+
+    fn is_dark(&self) -> bool {
+        match &self.kind {
+            Kind::Memory(_) => false,
+            Kind::Redb { disk, .. } => disk.with(|platter| platter.is_dark),
+        }
+    }
+
+    /// The planted store: a lone message is said to be kept, and is kept one batch later.
+    fn promise(&mut self, batch: Vec<StoreRequest>) -> Vec<StoreReply> {
+        let due = std::mem::take(&mut self.promised);
+        if !due.is_empty() {
+            self.carry_out(&due);
+        }
+        if matches!(&*batch, [StoreRequest::OfflinePut { .. } | StoreRequest::ArchivePut { offline: true, .. }]) {
+            self.promised = batch;
+            return vec![Ok(Stored::Done)];
+        }
+        self.carry_out(&batch)
+    }
+
+    /// The server is started again; what was in its memory, and what was not synced, is gone.
+    pub fn power_on(&mut self, config: &Config, dice: &mut Dice) {
+        self.cut = None;
+        self.promised.clear();
+        let kind = std::mem::replace(&mut self.kind, Kind::Redb { store: None, disk: Disk::default() });
+        self.kind = match kind {
+            Kind::Memory(store) => Kind::Memory(Faults::new(store.into_inner().reopened(config))),
+            Kind::Redb { store, disk } => {
+                // What closing writes does not reach the disk any more.
+                let survivor = disk.after_power_cut(dice);
+                disk.with(|platter| platter.trouble = Some(Trouble::Power(1)));
+                drop(store);
+                let store = open(&survivor, config).unwrap_or_else(|error| panic!("after a power cut: {error}"));
+                Kind::Redb { store: Some(store), disk: survivor }
+            }
+        };
+    }
+}
+
+fn is_trouble(error: StoreError) -> bool {
+    matches!(error, StoreError::Failed | StoreError::DiskFull)
+}
+
+fn swap_two(reply: &mut StoreReply) {
+    if let Ok(Stored::Offline(messages)) = reply
+        && messages.len() > 1
+    {
+        let (first, second) = messages.split_at_mut(1);
+        std::mem::swap(&mut first[0].stanza, &mut second[0].stanza);
+    }
+}
+
+fn forget_to_delete(request: &mut StoreRequest) {
+    if let StoreRequest::OfflinePage { delete_to, .. } = request {
+        *delete_to = 0;
+    }
+}

@@ -1,0 +1,396 @@
+//! What a user may rely on, as a small model of its own: it sees what devices send and receive, and when the power failed.
+//!
+//! It knows four kinds of promise. A *register* (a roster item's name, a private element, a vCard, a password) holds the last
+//! value whose writing was acknowledged, or a later one. A *message* that was acknowledged to its sender by stream management
+//! reaches a device of its receiver, each session once, in the order of its sender. A *request* is answered once. A *roster
+//! version* stands for one content and never goes back. What the model cannot know it does not hold against the server; each
+//! excuse is a line of [`Oracle::excuse`].
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use whinchat::config::Config;
+
+use super::{ACCOUNTS, PASSWORD};
+
+/// Something that holds a value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The name that an account gave a contact.
+    Name(usize, String),
+    /// Its private element.
+    Private(usize),
+    Vcard(usize),
+    Password(usize),
+}
+
+/// A value on its way into a register.
+#[derive(Clone, Debug)]
+struct Write {
+    value: String,
+    from: Duration,
+    /// When it was known to be there; `None` as long as it may or may not be, or may still come.
+    until: Option<Duration>,
+    is_refused: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Message {
+    sender: usize,
+    pub receiver: usize,
+    sent_at: Duration,
+    is_acknowledged: bool,
+    is_bounced: bool,
+    is_kept: bool,
+    /// A session had it and ended without having acknowledged it: it was kept then.
+    is_left: bool,
+    was_refused: bool,
+    received: Vec<usize>,
+    is_copied: bool,
+}
+
+/// From a resource's binding to the end of its session, over all of its connections.
+#[derive(Clone, Debug)]
+pub struct Session {
+    account: usize,
+    ended_at: Option<Duration>,
+    /// The last message of each sending session and one more, live and from the store.
+    last: HashMap<usize, (usize, usize)>,
+}
+
+/// A connection on which a session was asked for: how long one may have been there.
+#[derive(Clone, Debug)]
+pub struct Life {
+    account: usize,
+    from: Duration,
+    pub conn: usize,
+    /// Stanzas that are lost on the way come again.
+    pub is_managed: bool,
+    /// Both sides have closed the stream and everything has arrived.
+    pub is_clean: bool,
+}
+
+/// What is known of an account's roster.
+#[derive(Default)]
+struct RosterModel {
+    version: Option<(String, u64)>,
+    /// What the roster said at a version that was seen.
+    contents: HashMap<String, BTreeMap<String, String>>,
+}
+
+pub struct Oracle {
+    /// The first thing that was wrong.
+    pub violation: Option<String>,
+    registers: BTreeMap<Key, Vec<Write>>,
+    pub messages: Vec<Message>,
+    pub sessions: Vec<Session>,
+    pub lives: Vec<Life>,
+    rosters: Vec<RosterModel>,
+    power_cuts: Vec<Duration>,
+    resume_time: Duration,
+    values: u64,
+    /// Receipts, for the report.
+    pub received: u64,
+    pub acknowledged: u64,
+    pub reads: u64,
+}
+
+impl Oracle {
+    pub fn new(config: &Config) -> Oracle {
+        let mut oracle = Oracle {
+            violation: None,
+            registers: BTreeMap::new(),
+            messages: Vec::new(),
+            sessions: Vec::new(),
+            lives: Vec::new(),
+            rosters: ACCOUNTS.iter().map(|_| RosterModel::default()).chain([RosterModel::default()]).collect(),
+            power_cuts: Vec::new(),
+            resume_time: config.limits.resume_time,
+            values: 0,
+            received: 0,
+            acknowledged: 0,
+            reads: 0,
+        };
+        for account in 0..ACCOUNTS.len() {
+            oracle.registers.insert(Key::Password(account), vec![Write::known(PASSWORD)]);
+        }
+        oracle
+    }
+
+    pub fn fail(&mut self, what: impl FnOnce() -> String) {
+        if self.violation.is_none() {
+            self.violation = Some(what());
+        }
+    }
+
+    /// A value that was never used before.
+    pub fn new_value(&mut self) -> String {
+        self.values += 1;
+        format!("value {}", self.values)
+    }
+
+    // Registers.
+
+    fn writes(&mut self, key: &Key) -> &mut Vec<Write> {
+        let initial = || match key {
+            // Not registered yet.
+            Key::Password(_) => Vec::new(),
+            _ => vec![Write::known("")],
+        };
+        self.registers.entry(key.clone()).or_insert_with(initial)
+    }
+
+    /// A device asks for a value to be written; the number names this in the answer.
+    pub fn begin_write(&mut self, key: &Key, value: &str, now: Duration) -> usize {
+        let writes = self.writes(key);
+        writes.push(Write { value: value.to_owned(), from: now, until: None, is_refused: false });
+        writes.len() - 1
+    }
+
+    /// It was told that the value is there.
+    pub fn acknowledge_write(&mut self, key: &Key, write: usize, now: Duration) {
+        self.acknowledged += 1;
+        self.writes(key)[write].until.get_or_insert(now);
+    }
+
+    /// It was told that the value is not there. `for_sure` is false where the disk may know better after a restart.
+    pub fn refuse_write(&mut self, key: &Key, write: usize, for_sure: bool) {
+        self.writes(key)[write].is_refused = for_sure;
+    }
+
+    /// Somebody was shown the value: from now on it is as good as acknowledged.
+    pub fn on_shown(&mut self, key: &Key, value: &str, now: Duration) {
+        if let Some(write) = self.writes(key).iter_mut().find(|write| write.value == value) {
+            write.until.get_or_insert(now);
+        }
+    }
+
+    /// The values that a question asked at `asked` may be answered with now.
+    pub fn possible(&mut self, key: &Key, asked: Duration) -> Vec<String> {
+        let writes = self.writes(key);
+        let superseded = |write: &Write| {
+            let later = |other: &Write| {
+                other.until.is_some_and(|until| until <= asked) && write.until.is_some_and(|until| until < other.from)
+            };
+            writes.iter().any(later)
+        };
+        let possible = writes.iter().filter(|write| !write.is_refused && !superseded(write));
+        possible.map(|write| write.value.clone()).collect()
+    }
+
+    /// A question asked at `asked` was answered so.
+    pub fn on_read(&mut self, key: &Key, value: &str, asked: Duration, now: Duration) {
+        self.reads += 1;
+        let possible = self.possible(key, asked);
+        if !possible.iter().any(|possible| possible == value) {
+            let writes = self.writes(key).clone();
+            self.fail(|| format!("{key:?} is {value:?}, which it cannot be: {possible:?}\n{writes:#?}"));
+        }
+        self.on_shown(key, value, now);
+    }
+
+    // Messages.
+
+    pub fn on_message_sent(&mut self, sender: usize, receiver: usize, now: Duration) -> usize {
+        self.messages.push(Message {
+            sender,
+            receiver,
+            sent_at: now,
+            is_acknowledged: false,
+            is_bounced: false,
+            is_kept: false,
+            is_left: false,
+            was_refused: false,
+            received: Vec::new(),
+            is_copied: false,
+        });
+        self.messages.len() - 1
+    }
+
+    pub fn on_message_acknowledged(&mut self, message: usize) {
+        self.acknowledged += 1;
+        self.messages[message].is_acknowledged = true;
+    }
+
+    pub fn on_bounced(&mut self, message: usize) {
+        self.messages[message].is_bounced = true;
+    }
+
+    /// The store was asked to keep it; `is_left` is whether a session had it before.
+    pub fn on_kept(&mut self, message: usize, is_left: bool, is_kept: bool) {
+        if let Some(message) = self.messages.get_mut(message) {
+            message.is_left |= is_left;
+            message.is_kept |= is_kept;
+            message.was_refused |= !is_kept;
+        }
+    }
+
+    /// A session has got a message; `stamped` is one that was late.
+    pub fn on_received(&mut self, session: usize, message: usize, stamped: bool) {
+        self.received += 1;
+        let Some(known) = self.messages.get_mut(message) else {
+            return self.fail(|| format!("m{message} was never sent"));
+        };
+        let (sender, receiver) = (known.sender, known.receiver);
+        // What an ended session had not acknowledged comes when its end is known. Others may have overtaken it, or still wait in
+        // the store.
+        let was_left = stamped && (known.is_left || !known.is_kept);
+        let again = known.received.contains(&session);
+        known.received.push(session);
+        if again {
+            self.fail(|| format!("m{message} has come twice to session {session}"));
+        }
+        let Session { account, last, .. } = &mut self.sessions[session];
+        let account = *account;
+        if account != receiver {
+            return self.fail(|| format!("m{message} is for {receiver} and came to {account}"));
+        }
+        if was_left {
+            return;
+        }
+        let (live, late) = last.entry(sender).or_insert((0, 0));
+        let before = if stamped { late } else { live };
+        let previous = std::mem::replace(before, (*before).max(message + 1));
+        if previous > message + 1 {
+            self.fail(|| format!("m{message} came to session {session} behind m{}, of the same sender", previous - 1));
+        }
+    }
+
+    /// A device was copied what another one got.
+    pub fn on_copied(&mut self, message: usize) {
+        match self.messages.get_mut(message) {
+            Some(known) => known.is_copied = true,
+            None => self.fail(|| format!("m{message} was never sent")),
+        }
+    }
+
+    // Sessions.
+
+    pub fn on_bound(&mut self, account: usize) -> usize {
+        self.sessions.push(Session { account, ended_at: None, last: HashMap::new() });
+        self.sessions.len() - 1
+    }
+
+    /// The device has given the session up.
+    pub fn on_ended(&mut self, session: usize, now: Duration) {
+        self.sessions[session].ended_at.get_or_insert(now);
+    }
+
+    pub fn on_life(&mut self, account: usize, conn: usize, now: Duration) -> usize {
+        self.lives.push(Life { account, from: now, conn, is_managed: false, is_clean: false });
+        self.lives.len() - 1
+    }
+
+    pub fn on_power_cut(&mut self, now: Duration) {
+        self.power_cuts.push(now);
+    }
+
+    // Rosters.
+
+    /// A roster version that was seen, with the whole content where that was shown. A version is an epoch and a count.
+    pub fn on_roster(
+        &mut self,
+        account: usize,
+        version: &str,
+        asked: Option<&str>,
+        content: Option<BTreeMap<String, String>>,
+    ) {
+        let Some(parsed) = parse_version(version) else {
+            return self.fail(|| format!("a roster version: {version:?}"));
+        };
+        if let Some(least) = asked.and_then(parse_version)
+            && (least.0 != parsed.0 || least.1 > parsed.1)
+        {
+            return self.fail(|| format!("the roster of {account} went back to {version} from {asked:?}"));
+        }
+        if let Some(content) = content {
+            let known = self.rosters[account].contents.entry(version.to_owned()).or_insert_with(|| content.clone());
+            if *known != content {
+                let known = known.clone();
+                self.fail(|| format!("the roster of {account} at {version} was\n{known:#?}\nand is\n{content:#?}"));
+            }
+        }
+        let newest = &mut self.rosters[account].version;
+        if newest.as_ref().is_none_or(|(_, count)| *count < parsed.1) {
+            *newest = Some((version.to_owned(), parsed.1));
+        }
+    }
+
+    /// The newest version that anybody has seen.
+    pub fn roster_version(&self, account: usize) -> Option<String> {
+        self.rosters[account].version.as_ref().map(|(version, _)| version.clone())
+    }
+
+    // The end.
+
+    /// Every message that was acknowledged has reached somebody, or why it need not have.
+    pub fn check_messages(&mut self, closed_at: impl Fn(usize) -> Option<Duration>) {
+        for (index, message) in self.messages.iter().enumerate() {
+            let is_settled = message.is_bounced || message.is_copied || !message.received.is_empty();
+            if !message.is_acknowledged || is_settled || self.excuse(message, &closed_at).is_some() {
+                continue;
+            }
+            let what = format!(
+                "m{index} for {} was acknowledged and never came: {message:?}\npower cuts {:?}",
+                message.receiver, self.power_cuts
+            );
+            return self.fail(|| what);
+        }
+    }
+
+    /// Every message that was acknowledged is in the archives of both sides, each once.
+    pub fn check_archive(&mut self, account: usize, archive: &[usize]) {
+        let mut sorted = archive.to_vec();
+        sorted.sort_unstable();
+        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return self.fail(|| format!("m{} is in the archive of {account} twice", pair[0]));
+        }
+        for (index, message) in self.messages.iter().enumerate() {
+            let is_own = message.receiver == account || self.sessions[message.sender].account == account;
+            let is_there = sorted.binary_search(&index).is_ok();
+            if is_there && !is_own {
+                return self.fail(|| format!("m{index} is in the archive of {account}"));
+            }
+            if is_own && message.is_acknowledged && !message.is_bounced && !is_there {
+                let what = format!("m{index} was acknowledged and is not in the archive of {account}: {message:?}");
+                return self.fail(|| what);
+            }
+        }
+    }
+
+    /// Why an acknowledged message may be lost.
+    fn excuse(&self, message: &Message, closed_at: &impl Fn(usize) -> Option<Duration>) -> Option<&'static str> {
+        if self.sessions[message.sender].account == message.receiver {
+            return Some("its sender's own device has it");
+        }
+        let ends_at = |life: &Life| match closed_at(life.conn) {
+            Some(at) if life.is_managed => at + self.resume_time + Duration::from_secs(10),
+            Some(at) => at,
+            None => Duration::MAX,
+        };
+        let lives = || self.lives.iter().filter(|life| life.account == message.receiver);
+        let lost = |life: &Life| !life.is_managed && !life.is_clean && ends_at(life) >= message.sent_at;
+        if lives().any(lost) {
+            return Some("it may have gone to a device without stream management, whose socket was lost");
+        }
+        let live_at = |cut: Duration| lives().any(|life| life.from < cut && ends_at(life) >= message.sent_at);
+        if !message.is_kept && self.power_cuts.iter().any(|cut| *cut >= message.sent_at && live_at(*cut)) {
+            return Some("it may have been handed to a device, and the power failed before that had it");
+        }
+        if message.was_refused && self.sessions[message.sender].ended_at.is_some() {
+            return Some("it could not be kept, and who should be told was gone");
+        }
+        None
+    }
+}
+
+impl Write {
+    fn known(value: &str) -> Write {
+        Write { value: value.to_owned(), from: Duration::ZERO, until: Some(Duration::ZERO), is_refused: false }
+    }
+}
+
+fn parse_version(version: &str) -> Option<(&str, u64)> {
+    let (epoch, count) = version.split_once('-')?;
+    Some((epoch, u64::from_str_radix(count, 16).ok()?))
+}

@@ -1,0 +1,297 @@
+//! One simulated life of a server: some minutes in which all goes wrong, then peace, then the reckoning.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use whinchat::auth::PasswordScheme;
+use whinchat::config::{Config, DomainConfig, Limits};
+
+use super::device::Device;
+use super::land::{Event, Land};
+use super::{Medium, NEWCOMER, Plant, account_name};
+
+/// How long things go wrong: mostly not long, since most mistakes show early.
+fn chaos(seed: u64) -> Duration {
+    Duration::from_secs(if seed.is_multiple_of(10) { 600 } else { 120 + seed % 7 * 20 })
+}
+
+/// What happened in a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub events: u64,
+    pub messages: usize,
+    pub received: u64,
+    pub acknowledged: u64,
+    pub reads: u64,
+    pub batches: u64,
+    pub store_failures: u64,
+    pub power_cuts: u64,
+    pub logins: u64,
+    pub resumptions: u64,
+}
+
+impl Report {
+    /// Adds another run's.
+    pub fn add(&mut self, other: &Report) {
+        self.events += other.events;
+        self.messages += other.messages;
+        self.received += other.received;
+        self.acknowledged += other.acknowledged;
+        self.reads += other.reads;
+        self.batches += other.batches;
+        self.store_failures += other.store_failures;
+        self.power_cuts += other.power_cuts;
+        self.logins += other.logins;
+        self.resumptions += other.resumptions;
+    }
+}
+
+struct World {
+    devices: Vec<Device>,
+    land: Land,
+    power_cuts: u64,
+}
+
+/// Lives through one seed.
+///
+/// # Errors
+/// What was promised and not kept.
+pub fn run(seed: u64, medium: Medium, plant: Option<Plant>) -> Result<Report, String> {
+    let mut world = World::new(seed, medium, plant);
+    let begin = world.land.now;
+    world.run_until(begin + chaos(seed));
+    world.make_peace();
+    world.check()?;
+    world.come_again();
+    world.check()?;
+    world.reckon();
+    world.check()?;
+    Ok(world.report())
+}
+
+fn configure(seed: u64) -> Config {
+    let domain =
+        |name: &str| DomainConfig { name: name.to_owned(), registration_open: true, ..DomainConfig::default() };
+    Config {
+        domains: vec![domain("a.test"), domain("b.test")],
+        listen: Default::default(),
+        // As few as are done at all: what the hashes cost is not what is looked at here.
+        password_scheme: PasswordScheme::Scram { iterations: 1 },
+        limits: Limits {
+            rates: seed.is_multiple_of(3),
+            registrations_per_hour: 1000,
+            login_backoff_after: 1000,
+            resume_time: Duration::from_secs(if seed.is_multiple_of(5) { 20 } else { 90 }),
+            idle_ping: Duration::from_secs(300),
+            output_pause: if seed.is_multiple_of(4) { 4 * 1024 } else { 128 * 1024 },
+            output_max: if seed.is_multiple_of(4) { 300 * 1024 } else { 2 * 1024 * 1024 },
+            offline_messages_max: if seed.is_multiple_of(7) { 30 } else { 1000 },
+            ..Limits::default()
+        },
+        ..Config::try_out()
+    }
+}
+
+impl World {
+    fn new(seed: u64, medium: Medium, plant: Option<Plant>) -> World {
+        // Hashing a password takes longer than all the rest, so not everybody's life has new ones.
+        let accounts = if seed % 4 == 1 { NEWCOMER + 1 } else { NEWCOMER };
+        let places: Vec<(usize, usize)> =
+            (0..accounts).flat_map(|account| (0..=account % 3).map(move |number| (account, number))).collect();
+        let mut land = Land::new(seed, configure(seed), medium, plant, places.len());
+        land.new_passwords = if seed % 4 == 1 { 3 } else { 0 };
+        let mut devices: Vec<Device> = places
+            .into_iter()
+            .enumerate()
+            .map(|(index, (account, number))| Device::new(index, account, number, &mut land))
+            .collect();
+        for device in &mut devices {
+            let pause = land.dice.time(Duration::from_secs(5));
+            device.act_in(&mut land, pause);
+        }
+        let mut world = World { devices, land, power_cuts: 0 };
+        world.schedule_fault();
+        world
+    }
+
+    fn schedule_fault(&mut self) {
+        let at = self.land.now + self.land.dice.time(Duration::from_secs(45));
+        self.land.schedule(at, Event::Fault);
+    }
+
+    fn run_until(&mut self, until: Duration) {
+        while self.land.oracle.violation.is_none() {
+            match self.land.next(until) {
+                Some(Event::Act { device, turn }) => self.devices[device].act(&mut self.land, turn),
+                Some(Event::Fault) => self.on_fault(),
+                Some(event) => self.land.on_event(event),
+                None if self.land.for_devices.is_empty() => break,
+                None => {}
+            }
+            while let Some((conn, bytes)) = self.land.for_devices.pop_front() {
+                let device = &mut self.devices[self.land.conns[conn].device];
+                match bytes {
+                    Some(bytes) => device.on_bytes(&mut self.land, conn, &bytes),
+                    None => device.on_closed(&mut self.land, conn),
+                }
+            }
+        }
+        self.land.now = self.land.now.max(until);
+    }
+
+    fn on_fault(&mut self) {
+        if self.land.is_calm {
+            return;
+        }
+        self.schedule_fault();
+        let land = &mut self.land;
+        if !land.server_is_up() {
+            return;
+        }
+        match land.dice.below(10) {
+            0..=3 => {
+                land.vault.fail(&mut land.dice);
+                land.note(|| "== the store is about to fail".to_owned());
+            }
+            4 | 5 => land.vault.mend(),
+            6 => {
+                self.power_cuts += 1;
+                land.cut_power();
+            }
+            7 | 8 => {
+                self.power_cuts += 1;
+                land.vault.cut_power_soon(&mut land.dice);
+            }
+            _ => land.shut_down(),
+        }
+    }
+
+    /// Nothing goes wrong any more: everybody comes, everything that must time out does.
+    fn make_peace(&mut self) {
+        self.land.is_calm = true;
+        self.land.note(|| "== peace".to_owned());
+        if self.land.server_is_up() {
+            // A disk that could not be synced needs a restart.
+            self.land.shut_down();
+        }
+        self.land.vault.mend();
+        let limits = &self.land.config.limits;
+        let longest = limits.idle_ping + limits.ping_answer + limits.write_stall + limits.resume_time;
+        self.settle(longest * 2);
+    }
+
+    fn settle(&mut self, time: Duration) {
+        let until = self.land.now + time;
+        self.run_until(until);
+        if self.land.oracle.violation.is_some() {
+            return;
+        }
+        for device in &self.devices {
+            if !device.is_online() {
+                let what = format!("device {} of {} is not back", device.index(), account_name(device.account));
+                self.land.oracle.fail(|| what);
+            }
+        }
+    }
+
+    /// All log out and in again: what they had got does not come again.
+    fn come_again(&mut self) {
+        for device in &mut self.devices {
+            device.leave(&mut self.land);
+        }
+        self.settle(Duration::from_secs(300));
+        for device in &self.devices {
+            if device.stamped > 0 {
+                let what = format!("device {} got {} old messages again", device.index(), device.stamped);
+                self.land.oracle.fail(|| what);
+            }
+        }
+    }
+
+    /// What was promised must be there.
+    fn reckon(&mut self) {
+        for device in &mut self.devices {
+            device.become_available(&mut self.land, 1);
+            device.ask_roster(&mut self.land);
+            device.ask_private(&mut self.land);
+            device.ask_vcard(&mut self.land);
+            if device.is_first {
+                device.ask_archive(&mut self.land, None);
+            }
+        }
+        self.settle(Duration::from_secs(240));
+        let conns = &self.land.conns;
+        self.land.oracle.check_messages(|conn| conns[conn].server_closed_at);
+        if let Some(what) = self.devices.iter().find_map(Device::outstanding) {
+            self.land.oracle.fail(|| format!("never answered: {what}"));
+        }
+        for device in self.devices.iter().filter(|device| device.is_first) {
+            match device.has_archive {
+                true => self.land.oracle.check_archive(device.account, &device.archive),
+                false => self.land.oracle.fail(|| format!("device {} has not got its archive", device.index())),
+            }
+        }
+        self.check_pairs();
+        self.check_presence();
+    }
+
+    fn state(&self, user: usize, contact: usize) -> &str {
+        let device = self.devices.iter().find(|device| device.account == user);
+        device.and_then(|device| device.roster.get(account_name(contact))).map_or("\"\" none   []", String::as_str)
+    }
+
+    /// Both halves of every subscription say the same.
+    fn check_pairs(&mut self) {
+        let accounts: BTreeSet<usize> = self.devices.iter().map(|device| device.account).collect();
+        for &user in &accounts {
+            for &contact in accounts.iter().filter(|contact| **contact != user) {
+                let (own, other) = (self.state(user, contact), self.state(contact, user));
+                let to = own.contains(" to ") || own.contains(" both ");
+                let from = other.contains(" from ") || other.contains(" both ");
+                if to != from {
+                    let (user, contact) = (account_name(user), account_name(contact));
+                    let what = format!("{user} has {contact} as {own}, which has it as {other}");
+                    self.land.oracle.fail(|| what);
+                }
+            }
+        }
+    }
+
+    /// Everybody sees exactly whom he may see.
+    fn check_presence(&mut self) {
+        for device in &self.devices {
+            let sees = |other: &&Device| {
+                let state = self.state(device.account, other.account);
+                other.account == device.account || state.contains(" to ") || state.contains(" both ")
+            };
+            let expected: Vec<&str> = self.devices.iter().filter(sees).map(Device::jid).collect();
+            let seen: Vec<&str> = device.seen.iter().map(String::as_str).collect();
+            let mut sorted = expected.clone();
+            sorted.sort_unstable();
+            if sorted != seen {
+                let what = format!("device {} sees {seen:?}, not {sorted:?}", device.index());
+                self.land.oracle.fail(|| what);
+            }
+        }
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        self.land.oracle.violation.take().map_or(Ok(()), Err)
+    }
+
+    fn report(&self) -> Report {
+        let oracle = &self.land.oracle;
+        Report {
+            events: self.land.events_count,
+            messages: oracle.messages.len(),
+            received: oracle.received,
+            acknowledged: oracle.acknowledged,
+            reads: oracle.reads,
+            batches: self.land.vault.batches,
+            store_failures: self.land.vault.failures,
+            power_cuts: self.power_cuts,
+            logins: self.devices.iter().map(|device| device.logins).sum(),
+            resumptions: self.devices.iter().map(|device| device.resumptions).sum(),
+        }
+    }
+}
