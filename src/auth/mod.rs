@@ -13,6 +13,7 @@
 mod password;
 mod plain;
 mod scram;
+mod token;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,6 +28,7 @@ pub use password::{
     PasswordScheme, Prepared, SALT_BYTES, verify,
 };
 pub use scram::{FakeKeys, Hash, ScramKeys};
+pub use token::ClientId;
 
 /// Octets of a client's message. Holds the longest address and password there is, each octet of the names escaped.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;

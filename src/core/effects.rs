@@ -367,6 +367,11 @@ pub enum StoreRequest {
         /// At most about this many bytes, but at least one message if there is any; 0 for none (only deletes).
         bytes_max: usize,
     },
+    /// Deletes the messages kept for an account that its archive has too (XEP-0386). Reply: [`Stored::Done`].
+    OfflineClear {
+        /// Whose.
+        user: BareJid,
+    },
     /// Keeps a message in the archives of its sender and its receiver, and for later delivery, all as one copy. An archive
     /// whose account is gone does not take it. Each archive forgets what is too old or too much as it grows. Reply:
     /// [`Stored::Done`]; [`StoreError::NoAccount`] or [`StoreError::Full`] if it is to be delivered later and cannot.
@@ -552,6 +557,7 @@ impl StoreRequest {
             | StoreRequest::RosterRemove { .. }
             | StoreRequest::Subscription { .. }
             | StoreRequest::OfflinePut { .. }
+            | StoreRequest::OfflineClear { .. }
             | StoreRequest::ArchivePut { .. }
             | StoreRequest::ArchivePrefsPut { .. }
             | StoreRequest::DocumentPut { .. }

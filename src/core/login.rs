@@ -233,7 +233,7 @@ impl Core {
             return self.fail_login(now, conn, SaslError::InvalidAuthzid, out);
         };
         if let Some(request) = login.sasl2.take() {
-            return handlers::sasl2::on_authenticated(self, now, conn, user, request, data, out);
+            return handlers::sasl2::on_authenticated(self, now, conn, user, *request, data, out);
         }
         self.admit(conn, user);
         if let Some(stream) = self.streams.get_mut(conn) {
@@ -252,7 +252,7 @@ impl Core {
     pub(crate) fn admit(&mut self, conn: ConnId, user: BareJid) {
         let Some(stream) = self.streams.get_mut(conn) else { return };
         self.penalties.forgive(stream.peer, &user);
-        stream.phase = Phase::Authed(Authed { user, bind_failures: 0 });
+        stream.phase = Phase::Authed(Authed { user, bind_failures: 0, completion: None });
         self.counters.logins += 1;
     }
 

@@ -181,6 +181,9 @@ impl Core {
         use StoreRequest::{AccountCreate, PasswordSet, Verify};
         let hash = matches!(request, Verify { .. } | AccountCreate { .. } | PasswordSet { .. });
         self.parked.hashes += usize::from(hash);
+        if let StoreRequest::ArchivePut { from, to, .. } = &request {
+            self.shared.bind2.on_archiving(from.bare(), to.bare());
+        }
         let bytes = request.stanza_bytes();
         self.parked.bytes += bytes;
         self.parked.last += 1;

@@ -95,6 +95,8 @@ pub struct Authed {
     pub user: BareJid,
     /// Failures to bind so far.
     pub bind_failures: u32,
+    /// What is left to do before the client hears of its success, if it speaks XEP-0388.
+    pub completion: Option<Box<handlers::sasl2::Completion>>,
 }
 
 /// Why a stream is not read.
@@ -420,6 +422,7 @@ impl Core {
                 login.offer = offer;
                 StreamPhase::Login { secure: stream.secure, listener: stream.listener }
             }
+            Phase::Bound(_) => StreamPhase::Bound,
             _ => StreamPhase::Authed,
         };
         let Some(stream) = self.streams.get(conn) else { return };
@@ -429,9 +432,9 @@ impl Core {
             if let Phase::Login(login) = &stream.phase {
                 self.write_login_features(stream, login, &mut w);
             }
-            let limits = if phase == StreamPhase::Authed { &self.limits.xml } else { &self.limits.xml_before_auth };
+            let limits = if phase.is_authed() { &self.limits.xml } else { &self.limits.xml_before_auth };
             w.open("limits", ns::STREAM_LIMITS).text_element("max-bytes", limits.stanza_bytes_max);
-            if phase == StreamPhase::Authed {
+            if phase.is_authed() {
                 w.text_element("idle-seconds", self.limits.idle_ping.as_secs());
             }
             w.close();

@@ -12,7 +12,7 @@ use crate::core::session::Resource;
 use crate::core::stream::{Phase, Stream};
 use crate::core::timers::Due;
 use crate::handlers::StreamPhase;
-use crate::jid::{FullJid, JidRef};
+use crate::jid::{BareJid, FullJid, JidRef};
 use crate::xml::{Frame, Kind, Tree};
 
 pub(super) const HANDLER: Handler = Handler {
@@ -28,7 +28,7 @@ pub(super) const HANDLER: Handler = Handler {
     ..Handler::EMPTY
 };
 
-const CONFLICT: StreamError = StreamError::new("conflict", "Another client has logged in with this resource.");
+pub(super) const CONFLICT: StreamError = StreamError::new("conflict", "Another client has logged in with this resource.");
 
 fn advertise(_: &Core, _: &Stream, phase: StreamPhase, w: &mut Writer<'_>) {
     if phase == StreamPhase::Authed {
@@ -113,41 +113,82 @@ fn fail(core: &mut Core, now: Now, conn: ConnId, id: Option<&str>, error: Stanza
 }
 
 fn start(core: &mut Core, now: Now, conn: ConnId, request: Request, out: &mut Outputs) {
+    let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, record: Activated, out: &mut Outputs| match record {
+        Ok(record) => finish(core, now, conn, &request, record, out),
+        Err(error) => fail(core, now, conn, Some(&request.id), error, out),
+    });
+    activate(core, now, conn, then, out);
+}
+
+/// What the store knows of an account that was not in use; of one in use nothing.
+pub(super) type Activated = Result<AccountRecord, StanzaError>;
+type ThenActivated = Box<dyn FnOnce(&mut Core, Now, ConnId, Activated, &mut Outputs)>;
+
+/// Gets the account of an authenticated stream at hand, for [`bind`] in the same step.
+pub(super) fn activate(core: &mut Core, now: Now, conn: ConnId, then: ThenActivated, out: &mut Outputs) {
     let Some(Stream { phase: Phase::Authed(authed), .. }) = core.streams.get(conn) else { return };
     let user = authed.user.clone();
     if core.memory_held(out) > core.limits.memory_max {
         let error = StanzaError::RESOURCE_CONSTRAINT.text("The server's memory limit is reached.");
-        return fail(core, now, conn, Some(&request.id), error, out);
+        return then(core, now, conn, Err(error), out);
     }
     if core.accounts.find(user.as_str()).is_some() {
-        return finish(core, now, conn, &request, AccountRecord::default(), out);
+        return then(core, now, conn, Ok(AccountRecord::default()), out);
     }
-    let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
-        Ok(Stored::Account(record)) => finish(core, now, conn, &request, *record, out),
-        Ok(_) => fail(core, now, conn, Some(&request.id), StanzaError::INTERNAL_SERVER_ERROR, out),
-        Err(error) => fail(core, now, conn, Some(&request.id), error.into(), out),
+    let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
+        let record = match reply {
+            Ok(Stored::Account(record)) => Ok(*record),
+            Ok(_) => Err(StanzaError::INTERNAL_SERVER_ERROR),
+            Err(error) => Err(error.into()),
+        };
+        then(core, now, conn, record, out);
     });
     core.ask(StoreRequest::Activate { user }, Waiting::Stream { conn, then }, out);
 }
 
 /// The account is at hand, or in use already.
-fn finish(core: &mut Core, now: Now, conn: ConnId, request: &Request, mut record: AccountRecord, out: &mut Outputs) {
+fn finish(core: &mut Core, now: Now, conn: ConnId, request: &Request, record: AccountRecord, out: &mut Outputs) {
     let own = core.ids.next_id();
     let Some(Stream { phase: Phase::Authed(authed), .. }) = core.streams.get(conn) else { return };
     let user = authed.user.clone();
     let asked = (!request.resource.is_empty()).then(|| user.with_resource(&request.resource).ok()).flatten();
-    let jid = asked.or_else(|| user.with_resource(&own).ok());
-    let Some(jid) = jid else {
-        return fail(core, now, conn, Some(&request.id), StanzaError::INTERNAL_SERVER_ERROR, out);
-    };
+    let bound = asked.or_else(|| user.with_resource(&own).ok()).ok_or(StanzaError::INTERNAL_SERVER_ERROR);
+    match bound.and_then(|jid| Ok((bind(core, now, conn, &jid, record)?, jid))) {
+        Err(error) => fail(core, now, conn, Some(&request.id), error, out),
+        Ok((crowd, jid)) => {
+            acknowledge(conn, &request.id, &jid, out);
+            make_room(core, now, &user, crowd, out);
+        }
+    }
+}
+
+/// Who has to go because of a new session.
+pub(super) enum Crowd {
+    Nobody,
+    /// The session that had its resource.
+    Holder(ConnId),
+    /// One of those that wait to be resumed.
+    Waiting,
+}
+
+/// Makes an authenticated stream the session of an address of its user. Whoever has to go for it goes by [`make_room`], when the
+/// client has been told.
+pub(super) fn bind(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    jid: &FullJid,
+    mut record: AccountRecord,
+) -> Result<Crowd, StanzaError> {
+    let user = jid.to_bare();
     let account = core.accounts.find(user.as_str());
     let holder = account.and_then(|account| account.resource_named(jid.resource())).map(|resource| resource.conn);
     let bound = account.map_or(0, |account| account.resources.len());
     // A session that waits to be resumed makes room.
     let waiting = account.is_some_and(|account| account.resources.iter().any(|resource| resource.conn.is_ghost()));
-    if holder.is_none() && bound >= core.limits.resources_per_account_max && !waiting {
-        let error = StanzaError::RESOURCE_CONSTRAINT.text("The account has too many sessions.");
-        return fail(core, now, conn, Some(&request.id), error, out);
+    let is_full = bound >= core.limits.resources_per_account_max;
+    if holder.is_none() && is_full && !waiting {
+        return Err(StanzaError::RESOURCE_CONSTRAINT.text("The account has too many sessions."));
     }
     // A message may be on its way into the store since before the account was read.
     record.offline |= core.shared.offline.any(&user);
@@ -158,11 +199,24 @@ fn finish(core: &mut Core, now: Now, conn: ConnId, request: &Request, mut record
         stream.deadlines.clear(Due::Login);
     }
     core.set_deadline(conn, Due::Idle, now.mono + core.limits.idle_ping);
-    acknowledge(conn, &request.id, &jid, out);
-    if let Some(holder) = holder {
-        core.close_stream(now, holder, Some(CONFLICT), out);
-    } else if bound >= core.limits.resources_per_account_max {
-        sm::evict(core, now, &user, out);
+    Ok(match holder {
+        Some(holder) => Crowd::Holder(holder),
+        None if is_full => Crowd::Waiting,
+        None => Crowd::Nobody,
+    })
+}
+
+/// Ends the session that has to go.
+pub(super) fn make_room(core: &mut Core, now: Now, user: &BareJid, crowd: Crowd, out: &mut Outputs) {
+    match crowd {
+        Crowd::Nobody => {}
+        Crowd::Holder(holder) => core.close_stream(now, holder, Some(CONFLICT), out),
+        Crowd::Waiting => {
+            let bound = core.accounts.find(user.as_str()).map_or(0, |account| account.resources.len());
+            if bound > core.limits.resources_per_account_max {
+                sm::evict(core, now, user, out);
+            }
+        }
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) const HANDLER: Handler = Handler {
         iq_set(Target::Account, ns::CARBONS, "enable", enable),
         iq_set(Target::Account, ns::CARBONS, "disable", disable),
     ],
+    bind2_feature: Some(ns::CARBONS),
     ..Handler::EMPTY
 };
 
@@ -28,6 +29,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// For a session that begins with them in that step (XEP-0386).
+    pub(super) fn begin(&mut self, step: u64) {
+        self.enabled = Some(step);
+    }
+
     /// Whether the resource was copied what came in that step to another one.
     pub(super) fn was_on(&self, step: u64) -> bool {
         self.enabled.is_some_and(|since| since <= step)

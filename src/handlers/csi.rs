@@ -11,10 +11,16 @@ use crate::handlers::StreamPhase;
 use crate::xml::{Frame, Tree};
 
 pub(super) const HANDLER: Handler =
-    Handler { name: "csi", spec: "XEP-0352 1.0.0", stream_features: Some(advertise), ..Handler::EMPTY };
+    Handler {
+        name: "csi",
+        spec: "XEP-0352 1.0.0",
+        stream_features: Some(advertise),
+        bind2_feature: Some(ns::CSI),
+        ..Handler::EMPTY
+    };
 
 fn advertise(_: &Core, _: &Stream, phase: StreamPhase, w: &mut Writer<'_>) {
-    if phase == StreamPhase::Authed {
+    if phase.is_authed() {
         w.empty("csi", ns::CSI);
     }
 }

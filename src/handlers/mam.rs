@@ -10,7 +10,7 @@ mod query;
 use super::prelude::*;
 use crate::core::archive::{ArchiveDefault, ArchiveId, ArchiveIds, ArchivePage, ArchivePaging, ArchivePrefs};
 use crate::jid::Jid;
-pub(super) use copy::{Copy, Verdict, is_lasting, lasts, push_stanza_id};
+pub(super) use copy::{Copy, Verdict, is_archiving, is_lasting, lasts, push_stanza_id};
 pub(super) use query::{parse_filter, parse_paging};
 pub(crate) use copy::on_put;
 
@@ -169,12 +169,14 @@ fn on_bounds(
     Ok(())
 }
 
+/// What tells an archive's first and last message (section 5).
 pub(super) fn write_bounds(w: &mut Writer<'_>, bounds: Option<(ArchiveId, ArchiveId)>) {
     w.open("metadata", ns::MAM);
     if let Some((first, last)) = bounds {
         w.open("start", ns::MAM).attr("id", first).attr("timestamp", first.time()).close();
         w.open("end", ns::MAM).attr("id", last).attr("timestamp", last.time()).close();
     }
+    w.close();
 }
 
 fn prefs(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {

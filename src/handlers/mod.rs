@@ -43,7 +43,7 @@ macro_rules! handlers {
 }
 
 handlers! {
-    bind, blocking(State), carbons(State), csi, disco, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, vcard, version,
+    bind, bind2(State), blocking(State), carbons(State), csi, disco, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, vcard, version,
 }
 
 /// What features keep for an account in use.
@@ -68,6 +68,7 @@ impl PerAccount {
 /// What features keep for the whole server.
 #[derive(Default)]
 pub(crate) struct Shared {
+    pub(crate) bind2: bind2::Binding,
     pub(crate) mam: mam::Ids,
     pub(crate) message: message::Receivers,
     pub(crate) muc: muc::Rooms,
@@ -102,6 +103,10 @@ pub struct Handler {
     pub(crate) answer: Option<fn(&mut Cx<'_>, &Answer<'_>) -> bool>,
     /// Written into `<stream:features/>` of a stream in the given phase.
     pub(crate) stream_features: Option<fn(&Core, &Stream, StreamPhase, &mut Writer<'_>)>,
+    /// Written into what a log-in can ask for beside itself (XEP-0388).
+    pub(crate) inline: Option<fn(&Core, &Stream, &mut Writer<'_>)>,
+    /// What resource binding by XEP-0386 can switch on in the same step.
+    pub bind2_feature: Option<&'static str>,
 }
 
 impl Handler {
@@ -115,6 +120,8 @@ impl Handler {
         routes: &[],
         answer: None,
         stream_features: None,
+        inline: None,
+        bind2_feature: None,
     };
 }
 
@@ -130,6 +137,15 @@ pub enum StreamPhase {
     },
     /// After log-in, before binding.
     Authed,
+    /// After both in one step (XEP-0386).
+    Bound,
+}
+
+impl StreamPhase {
+    /// Whether the client has logged in.
+    pub fn is_authed(self) -> bool {
+        matches!(self, StreamPhase::Authed | StreamPhase::Bound)
+    }
 }
 
 /// `get` or `set`.
@@ -244,6 +260,6 @@ mod tests {
     #[test]
     fn what_features_keep_per_resource_is_small() {
         let bytes = size_of::<PerResource>();
-        assert!(bytes <= 96, "PerResource has {bytes} bytes");
+        assert!(bytes <= 104, "PerResource has {bytes} bytes");
     }
 }

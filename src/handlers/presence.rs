@@ -330,7 +330,7 @@ pub(crate) fn on_session_end(core: &mut Core, now: Now, conn: ConnId, account: A
     leave(core, now, conn, account, &xml, String::new(), out);
     offline::forget(core.accounts.get_mut(account), conn);
     core.accounts.unbind(account, conn);
-    sm::settle_leftovers(core, leftovers, out);
+    sm::settle_leftovers(core, now, leftovers, out);
 }
 
 /// Presence for one receiver (section 4.6).

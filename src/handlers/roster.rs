@@ -35,7 +35,7 @@ pub(crate) struct State {
 }
 
 fn advertise(_: &Core, _: &Stream, phase: StreamPhase, w: &mut Writer<'_>) {
-    if phase == StreamPhase::Authed {
+    if phase.is_authed() {
         w.empty("ver", ns::ROSTER_VERSIONING).empty("sub", ns::PRE_APPROVAL);
     }
 }

@@ -5,7 +5,8 @@
 //! space (section 2.4). What base64 there is may be broken into lines (section 2.2: it only should not).
 
 use super::prelude::*;
-use crate::auth::{self, SaslError};
+use super::{HANDLERS, bind2, sm};
+use crate::auth::{self, ClientId, SaslError};
 use crate::core::error::StreamError;
 use crate::core::stream::{Phase, Stream};
 use crate::handlers::StreamPhase;
@@ -20,16 +21,65 @@ pub(super) const HANDLER: Handler = Handler {
 };
 
 /// What `<authenticate/>` asks for beside the exchange. None of it has an effect unless the exchange succeeds (section 2.6.2).
-pub(crate) struct Request {}
+pub(crate) struct Request {
+    client: Option<ClientId>,
+    resume: Option<sm::Resume>,
+    bind: Option<bind2::Request>,
+}
 
-fn advertise(_: &Core, stream: &Stream, _: StreamPhase, w: &mut Writer<'_>) {
+impl Request {
+    fn parse(root: &Element<'_>) -> Request {
+        let id = root.child("user-agent", ns::SASL2).and_then(|agent| agent.attr("id"));
+        Request {
+            client: id.and_then(ClientId::parse),
+            resume: root.child("resume", ns::SM).map(|resume| sm::Resume::parse(&resume)),
+            bind: root.child("bind", ns::BIND2).map(|bind| bind2::Request::parse(&bind)),
+        }
+    }
+}
+
+/// A log-in that has succeeded, whose client is told when the rest of what it has asked for is done.
+#[derive(Default)]
+pub(crate) struct Completion {
+    pub(super) client: Option<ClientId>,
+    bind: Option<bind2::Request>,
+    /// The mechanism's last word.
+    data: Vec<u8>,
+    /// What has become of the rest: whole elements.
+    results: Vec<u8>,
+}
+
+impl Completion {
+    /// Adds to what the client is told.
+    pub(super) fn add(&mut self, write: impl FnOnce(&mut Writer<'_>)) {
+        write(&mut Writer::new(&mut self.results));
+    }
+
+    /// Tells the client who it is.
+    pub(super) fn write_success(&self, conn: ConnId, jid: &str, out: &mut Outputs) {
+        out.wire.write(conn, |buf| {
+            let mut w = Writer::new(buf);
+            w.open("success", ns::SASL2);
+            if !self.data.is_empty() {
+                w.text_element("additional-data", auth::encode(&self.data));
+            }
+            w.text_element("authorization-identifier", jid).raw(&self.results);
+        });
+    }
+}
+
+fn advertise(core: &Core, stream: &Stream, _: StreamPhase, w: &mut Writer<'_>) {
     let Phase::Login(login) = &stream.phase else { return };
     let Some(offer) = login.offer.filter(|offer| stream.secure && offer.mechanisms().next().is_some()) else { return };
     w.open("authentication", ns::SASL2);
     for mechanism in offer.mechanisms() {
         w.text_element("mechanism", mechanism.name());
     }
-    w.close();
+    w.open("inline", ns::SASL2);
+    for write in HANDLERS.iter().filter_map(|handler| handler.inline) {
+        write(core, stream, w);
+    }
+    w.close().close();
 }
 
 /// A first-level element before log-in that is in our namespace, or came during an exchange.
@@ -68,7 +118,7 @@ fn authenticate(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out:
     let Some(login) = core.login_mut(conn) else { return };
     // An exchange in the other syntax is dropped. From here on a failure is told in ours.
     login.exchange = None;
-    login.sasl2 = Some(Box::new(Request {}));
+    login.sasl2 = Some(Box::new(Request::parse(&root)));
     if !is_secure {
         return core.fail_login(now, conn, SaslError::EncryptionRequired, out);
     }
@@ -92,21 +142,42 @@ fn decode(content: &str) -> Result<Vec<u8>, SaslError> {
 /// The exchange has succeeded: the client is this account, and gets what it has asked for.
 pub(crate) fn on_authenticated(
     core: &mut Core,
-    _: Now,
+    now: Now,
     conn: ConnId,
     user: BareJid,
-    _: Box<Request>,
+    request: Request,
     data: &[u8],
     out: &mut Outputs,
 ) {
-    out.wire.write(conn, |buf| {
-        let mut w = Writer::new(buf);
-        w.open("success", ns::SASL2);
-        if !data.is_empty() {
-            w.text_element("additional-data", auth::encode(data));
-        }
-        w.text_element("authorization-identifier", &user);
-    });
+    let Request { client, resume, bind } = request;
     core.admit(conn, user);
-    core.send_features(conn, out);
+    if let Some(Stream { phase: Phase::Authed(authed), .. }) = core.streams.get_mut(conn) {
+        let completion = Completion { client, bind, data: data.to_vec(), results: Vec::new() };
+        authed.completion = Some(Box::new(completion));
+    }
+    // Resumption comes before all else, and leaves nothing to do if it succeeds (XEP-0198 section 9.2).
+    match resume {
+        Some(resume) => sm::resume(core, now, conn, &resume, out),
+        None => proceed(core, now, conn, out),
+    }
+}
+
+/// What waits to be told to a stream that is about to hear of its success.
+pub(super) fn completion(core: &mut Core, conn: ConnId) -> Option<&mut Completion> {
+    match &mut core.streams.get_mut(conn)?.phase {
+        Phase::Authed(authed) => authed.completion.as_deref_mut(),
+        _ => None,
+    }
+}
+
+/// The stream has no session: it gets one if it has asked for that, and hears of its success.
+pub(super) fn proceed(core: &mut Core, now: Now, conn: ConnId, out: &mut Outputs) {
+    if let Some(bind) = completion(core, conn).and_then(|completion| completion.bind.take()) {
+        return bind2::start(core, now, conn, bind, out);
+    }
+    let Some(Stream { phase: Phase::Authed(authed), .. }) = core.streams.get_mut(conn) else { return };
+    if let Some(completion) = authed.completion.take() {
+        completion.write_success(conn, authed.user.as_str(), out);
+        core.send_features(conn, out);
+    }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::prelude::*;
-use super::{message, muc, offline};
+use super::{message, muc, offline, sasl2};
 use crate::core::effects::ConnOrder;
 use crate::core::error::StreamError;
 use crate::core::stream::{Phase, Stream};
@@ -25,8 +25,14 @@ use crate::handlers::StreamPhase;
 use crate::jid::{BareJid, FullJid};
 use crate::xml::{Frame, Tree};
 
-pub(super) const HANDLER: Handler =
-    Handler { name: "sm", spec: "XEP-0198 1.6.2", stream_features: Some(advertise), ..Handler::EMPTY };
+pub(super) const HANDLER: Handler = Handler {
+    name: "sm",
+    spec: "XEP-0198 1.6.2",
+    stream_features: Some(advertise),
+    inline: Some(advertise_inline),
+    bind2_feature: Some(ns::SM),
+    ..Handler::EMPTY
+};
 
 const CONFLICT: StreamError = StreamError::new("conflict", "The session goes on on another connection.");
 
@@ -67,10 +73,15 @@ pub(crate) struct Resumable {
     ghosts: u32,
 }
 
-fn advertise(_: &Core, _: &Stream, phase: StreamPhase, w: &mut Writer<'_>) {
-    if phase == StreamPhase::Authed {
+fn advertise(_: &Core, stream: &Stream, phase: StreamPhase, w: &mut Writer<'_>) {
+    if phase == StreamPhase::Authed || phase == StreamPhase::Bound && stream.sm.is_none() {
         w.empty("sm", ns::SM);
     }
+}
+
+/// A log-in may resume (section 9.2).
+fn advertise_inline(_: &Core, _: &Stream, w: &mut Writer<'_>) {
+    w.empty("sm", ns::SM);
 }
 
 /// An element of stream management, in any phase.
@@ -78,7 +89,7 @@ pub(crate) fn on_element(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<
     let Some(stream) = core.streams.get_mut(conn) else { return };
     match (frame.local, &stream.phase, &stream.sm) {
         ("enable", Phase::Bound(_), None) => enable(core, conn, frame, out),
-        ("resume", Phase::Authed(_), None) => resume(core, now, conn, frame, out),
+        ("resume", Phase::Authed(_), None) => resume(core, now, conn, &Resume::parse(&Tree::of(frame).root()), out),
         ("r", Phase::Bound(_), Some(_)) => answer(core, conn, out),
         ("a", Phase::Bound(_), Some(_)) => on_answer(core, now, conn, frame, out),
         ("enable" | "resume", ..) => fail(conn, StanzaError::UNEXPECTED_REQUEST, out),
@@ -89,40 +100,67 @@ pub(crate) fn on_element(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<
     }
 }
 
+fn write_failed(w: &mut Writer<'_>, error: StanzaError) {
+    w.open("failed", ns::SM).empty(error.condition, ns::STANZA_ERRORS).close();
+}
+
 fn fail(conn: ConnId, error: StanzaError, out: &mut Outputs) {
-    out.wire.write(conn, |buf| {
-        Writer::new(buf).open("failed", ns::SM).empty(error.condition, ns::STANZA_ERRORS);
-    });
+    out.wire.write(conn, |buf| write_failed(&mut Writer::new(buf), error));
+}
+
+/// The stream does not get the session that it wants to resume: it is told at once, or with the success of its log-in.
+fn refuse(core: &mut Core, now: Now, conn: ConnId, error: StanzaError, out: &mut Outputs) {
+    match sasl2::completion(core, conn) {
+        Some(completion) => {
+            completion.add(|w| write_failed(w, error));
+            sasl2::proceed(core, now, conn, out);
+        }
+        None => fail(conn, error, out),
+    }
+}
+
+/// What `<enable/>` asks for.
+pub(super) struct Enable {
+    resumable: bool,
+    max: Option<Duration>,
+}
+
+impl Enable {
+    pub(super) fn parse(element: &Element<'_>) -> Enable {
+        let max = element.attr("max").and_then(|max| max.parse().ok()).map(Duration::from_secs);
+        Enable { resumable: matches!(element.attr("resume"), Some("true" | "1")), max }
+    }
+
+    /// Begins with a bound stream's stanzas; writes what the client is told. Behind that [`Wire::keep_unacked`] is due.
+    ///
+    /// [`Wire::keep_unacked`]: crate::core::Wire::keep_unacked
+    pub(super) fn begin(&self, core: &mut Core, conn: ConnId, w: &mut Writer<'_>) {
+        let resume = self.max.unwrap_or(Duration::MAX).min(core.limits.resume_time);
+        let id = if self.resumable { core.ids.next_id() } else { String::new() };
+        let Some(stream) = core.streams.get_mut(conn) else { return };
+        stream.sm = Some(Box::new(Session {
+            id: id.as_str().into(),
+            received: 0,
+            storing: VecDeque::new(),
+            short: false,
+            resumer: None,
+            resume,
+            asked: None,
+        }));
+        w.open("enabled", ns::SM);
+        if self.resumable {
+            w.attr("resume", "true").attr("id", &id).attr("max", resume.as_secs());
+            core.shared.sm.conns.insert(id.into(), conn);
+        }
+        w.close();
+    }
 }
 
 fn enable(core: &mut Core, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
-    let tree = Tree::of(frame);
-    let resumable = matches!(tree.root().attr("resume"), Some("true" | "1"));
-    let wanted = tree.root().attr("max").and_then(|max| max.parse().ok()).map(Duration::from_secs);
-    let resume = wanted.unwrap_or(Duration::MAX).min(core.limits.resume_time);
-    let id = if resumable { core.ids.next_id() } else { String::new() };
-    let Some(stream) = core.streams.get_mut(conn) else { return };
-    stream.sm = Some(Box::new(Session {
-        id: id.as_str().into(),
-        received: 0,
-        storing: VecDeque::new(),
-        short: false,
-        resumer: None,
-        resume,
-        asked: None,
-    }));
-    out.wire.write(conn, |buf| {
-        let mut w = Writer::new(buf);
-        w.open("enabled", ns::SM);
-        if resumable {
-            w.attr("resume", "true").attr("id", &id).attr("max", resume.as_secs());
-        }
-    });
+    let wanted = Enable::parse(&Tree::of(frame).root());
+    out.wire.write(conn, |buf| wanted.begin(core, conn, &mut Writer::new(buf)));
     // What we send counts from here.
     out.wire.keep_unacked(conn);
-    if resumable {
-        core.shared.sm.conns.insert(id.into(), conn);
-    }
 }
 
 /// Tells the client what is handled, if stream management is on.
@@ -272,12 +310,23 @@ fn move_session(core: &mut Core, from: ConnId, to: ConnId, out: &mut Outputs) {
     out.wire.hand_over(from, to);
 }
 
-fn resume(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
-    let tree = Tree::of(frame);
-    let id = tree.root().attr("previd").unwrap_or_default();
-    let Some(h) = tree.root().attr("h").and_then(|h| h.parse().ok()) else {
-        return fail(conn, StanzaError::BAD_REQUEST, out);
-    };
+/// What `<resume/>` asks for.
+pub(super) struct Resume {
+    id: Box<str>,
+    h: Option<u32>,
+}
+
+impl Resume {
+    pub(super) fn parse(element: &Element<'_>) -> Resume {
+        let id = element.attr("previd").unwrap_or_default().into();
+        Resume { id, h: element.attr("h").and_then(|h| h.parse().ok()) }
+    }
+}
+
+/// An authenticated stream wants a session back.
+pub(super) fn resume(core: &mut Core, now: Now, conn: ConnId, wanted: &Resume, out: &mut Outputs) {
+    let id = &*wanted.id;
+    let Some(h) = wanted.h else { return refuse(core, now, conn, StanzaError::BAD_REQUEST, out) };
     let user = match core.streams.get(conn).map(|stream| &stream.phase) {
         Some(Phase::Authed(authed)) => authed.user.clone(),
         _ => return,
@@ -285,12 +334,12 @@ fn resume(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut 
     let found = core.shared.sm.conns.get(id).copied();
     // Somebody else's session is none that we would know of.
     let found = found.filter(|old| core.account_id(*old).is_some_and(|account| core.accounts.get(account).jid == user));
-    let Some(old) = found else { return fail(conn, StanzaError::ITEM_NOT_FOUND, out) };
+    let Some(old) = found else { return refuse(core, now, conn, StanzaError::ITEM_NOT_FOUND, out) };
     let ghost = match old.is_ghost() {
         true => old,
         false => match displace(core, now, old, id, out) {
             Some(ghost) => ghost,
-            None => return fail(conn, StanzaError::ITEM_NOT_FOUND, out),
+            None => return refuse(core, now, conn, StanzaError::ITEM_NOT_FOUND, out),
         },
     };
     // A number that stayed short now would make the client send again what is on its way into the store.
@@ -302,7 +351,7 @@ fn resume(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut 
         stream.hold.parked = true;
     }
     if let Some((earlier, _)) = earlier.filter(|(earlier, _)| release(core, *earlier, out)) {
-        fail(earlier, StanzaError::ITEM_NOT_FOUND, out);
+        refuse(core, now, earlier, StanzaError::ITEM_NOT_FOUND, out);
     }
 }
 
@@ -328,6 +377,8 @@ fn displace(core: &mut Core, now: Now, old: ConnId, id: &str, out: &mut Outputs)
 }
 
 fn take_over(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, out: &mut Outputs) {
+    let completion = sasl2::completion(core, conn).map(std::mem::take);
+    let jid = core.account_id(ghost).and_then(|account| Some(core.accounts.get(account).resource(ghost)?.jid.clone()));
     let Some(fresh) = core.streams.take(conn) else { return };
     let Some(stream) = core.streams.get_mut(ghost) else { return };
     stream.adopt(*fresh);
@@ -336,9 +387,17 @@ fn take_over(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, out: &mut O
     sm.asked = None;
     let h = sm.handled();
     sm.short = h != sm.received;
-    out.wire.write(conn, |buf| {
-        Writer::new(buf).open("resumed", ns::SM).attr("previd", &sm.id).attr("h", h);
-    });
+    let write = |w: &mut Writer<'_>| {
+        w.open("resumed", ns::SM).attr("previd", &sm.id).attr("h", h).close();
+    };
+    match (completion, &jid) {
+        // No features follow: the stream is what it was (section 9.2.2).
+        (Some(mut completion), Some(jid)) => {
+            completion.add(write);
+            completion.write_success(conn, jid.as_str(), out);
+        }
+        _ => out.wire.write(conn, |buf| write(&mut Writer::new(buf))),
+    }
     move_session(core, ghost, conn, out);
     out.wire.close(ghost);
     core.set_deadline(conn, Due::Idle, now.mono + core.limits.idle_ping);
@@ -366,6 +425,8 @@ pub(crate) struct Leftovers {
     /// Whose they were.
     jid: FullJid,
     stanzas: Vec<(Sent, Vec<u8>)>,
+    /// Who waited to resume it.
+    resumer: Option<ConnId>,
 }
 
 /// When a stanza was sent.
@@ -380,22 +441,21 @@ pub(super) struct Sent {
 
 /// Takes the session's unacknowledged stanzas. Those that offline storage still has need nothing more.
 pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, jid: FullJid, out: &mut Outputs) -> Leftovers {
-    if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.take()) {
+    let sm = core.streams.get_mut(conn).and_then(|stream| stream.sm.take());
+    if let Some(sm) = &sm {
         core.shared.sm.conns.remove(&sm.id);
-        if let Some((fresh, _)) = sm.resumer.filter(|(fresh, _)| release(core, *fresh, out)) {
-            fail(fresh, StanzaError::ITEM_NOT_FOUND, out);
-        }
     }
+    let resumer = sm.and_then(|sm| sm.resumer).map(|(fresh, _)| fresh);
     let unacked = out.wire.stop_keeping(conn);
     let entries = unacked.iter().flat_map(|unacked| unacked.iter()).filter(|(entry, _)| entry.mark != Mark::Stored);
     let stanzas = entries.map(|(entry, xml)| {
         (Sent { at: entry.at, step: entry.step, shared: entry.mark == Mark::Shared }, xml.to_vec())
     });
-    Leftovers { jid, stanzas: stanzas.collect() }
+    Leftovers { jid, stanzas: stanzas.collect(), resumer }
 }
 
 /// Treats leftovers as stanzas to a resource that is not there; the resource must be unbound by now.
-pub(crate) fn settle_leftovers(core: &mut Core, leftovers: Leftovers, out: &mut Outputs) {
+pub(crate) fn settle_leftovers(core: &mut Core, now: Now, leftovers: Leftovers, out: &mut Outputs) {
     for (sent, xml) in leftovers.stanzas {
         let Ok(text) = std::str::from_utf8(&xml) else { continue };
         let Ok(tree) = Tree::parse(text, ns::CLIENT) else { continue };
@@ -405,6 +465,9 @@ pub(crate) fn settle_leftovers(core: &mut Core, leftovers: Leftovers, out: &mut 
             ("iq", Some("get" | "set")) => refuse_iq(core, &root, out),
             _ => {}
         }
+    }
+    if let Some(fresh) = leftovers.resumer.filter(|fresh| release(core, *fresh, out)) {
+        refuse(core, now, fresh, StanzaError::ITEM_NOT_FOUND, out);
     }
 }
 

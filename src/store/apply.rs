@@ -160,6 +160,7 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
             roster::subscription(tx, rules, (user, contact), *event, stanza, *at)
         }
         R::OfflinePut { user, from, stanza, archived } => offline::put(tx, rules, user, from, stanza, *archived),
+        R::OfflineClear { user } => offline::clear(tx, user),
         R::OfflinePage { user, delete_to, after, bytes_max } => offline::page(tx, user, *delete_to, *after, *bytes_max),
         R::ArchivePut { id, from, to, sender, receiver, offline, stanza } => {
             let put =

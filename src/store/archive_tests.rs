@@ -92,6 +92,10 @@ fn one_copy_for_both_and_for_later() {
         (again_offline(10), "done"),
         (again_offline(13), "done"),
         (page("a", 0, 0, 99), "4:one@10+ 5:stamped"),
+        // B2-04: who reads the archive needs no more than what is not there.
+        (R::OfflineClear { user: jid("a") }, "done"),
+        (R::OfflineClear { user: jid("b") }, "done"),
+        (page("a", 0, 0, 99), "5:stamped"),
         // Not there, not here, without an account.
         (message(20, "a/1", "z", BOTH, true, "x"), "NoAccount"),
         (message(20, "a/1", "z", BOTH, false, "x"), "done"),

@@ -137,13 +137,33 @@ pub(super) fn page(tx: &mut Staged<'_>, user: &BareJid, delete_to: u64, after: u
     Ok(Stored::Offline(messages))
 }
 
-/// Deletes the messages up to that number, inclusive. The counters stay when the last one goes: they hold the number from which
-/// to go on.
+/// Deletes the messages that are in the account's archive. Those that are nowhere else stay.
+pub(super) fn clear(tx: &mut Staged<'_>, user: &BareJid) -> StoreReply {
+    if any(tx, user)? {
+        delete_where(tx, user, u64::MAX, |row| matches!(row, OfflineRow::Archived(..)))?;
+    }
+    Ok(Stored::Done)
+}
+
+/// Deletes the messages up to that number, inclusive.
 fn delete(tx: &mut Staged<'_>, user: &BareJid, to: u64) -> Result<(), StoreError> {
+    delete_where(tx, user, to.saturating_add(1), |_| true)
+}
+
+/// Deletes the messages below that number that are meant. The counters stay when the last one goes: they hold the number from
+/// which to go on.
+fn delete_where(
+    tx: &mut Staged<'_>,
+    user: &BareJid,
+    below: u64,
+    is_meant: fn(&OfflineRow<'_>) -> bool,
+) -> Result<(), StoreError> {
     let (mut gone, mut bytes) = (Vec::new(), 0);
-    each_message(tx, user, 1, to.saturating_add(1), &mut |seq, row| {
-        gone.push(seq);
-        bytes += bytes_of(&row);
+    each_message(tx, user, 1, below, &mut |seq, row| {
+        if is_meant(&row) {
+            gone.push(seq);
+            bytes += bytes_of(&row);
+        }
         ControlFlow::Continue(())
     })?;
     if gone.is_empty() {

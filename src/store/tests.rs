@@ -299,6 +299,7 @@ pub(super) fn again(request: &R) -> R {
         }
         R::ArchiveBounds { user } => R::ArchiveBounds { user: user.clone() },
         R::ArchivePrefsPut { user, prefs } => R::ArchivePrefsPut { user: user.clone(), prefs: prefs.clone() },
+        R::OfflineClear { user } => R::OfflineClear { user: user.clone() },
         R::OfflinePage { user, delete_to, after, bytes_max } => {
             R::OfflinePage { user: user.clone(), delete_to: *delete_to, after: *after, bytes_max: *bytes_max }
         }

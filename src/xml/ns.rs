@@ -14,6 +14,8 @@ pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
 pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 /// Extensible SASL profile, XEP-0388.
 pub const SASL2: &str = "urn:xmpp:sasl:2";
+/// Resource binding with SASL, XEP-0386.
+pub const BIND2: &str = "urn:xmpp:bind:0";
 /// Channel-binding types, XEP-0440.
 pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// Resource binding, RFC 6120 section 7.

@@ -117,6 +117,11 @@ impl Client {
         if node.is("success", SASL) || node.is("proceed", TLS) {
             self.framer.restart();
         }
+        if node.is("success", SASL2)
+            && let Some(jid) = node.child("authorization-identifier").map(Node::text).filter(|jid| jid.contains('/'))
+        {
+            self.jid = Some(jid);
+        }
         if node.is("iq", CLIENT)
             && node.attr("type") == Some("result")
             && let Some(jid) = node.child("bind").and_then(|bind| bind.child("jid"))

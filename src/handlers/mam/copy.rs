@@ -199,7 +199,7 @@ pub(crate) fn on_put(
 }
 
 /// Whether the accounts of a domain of ours have archives.
-pub(super) fn is_archiving(core: &Core, domain: &str) -> bool {
+pub(in super::super) fn is_archiving(core: &Core, domain: &str) -> bool {
     core.hosts.iter().any(|host| host.name == domain && host.archive)
 }
 
