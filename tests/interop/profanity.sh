@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# profanity in a terminal multiplexer: two accounts, every command typed by hand as a person would.
+# profanity in a terminal multiplexer: three accounts, every command typed by hand as a person would.
 # Usage: profanity.sh BINARY FOLDER
 set -euo pipefail
 binary=$1 folder=$2
 here=$(cd "$(dirname "$0")" && pwd)
-rm -rf "$folder" && mkdir -p "$folder/romeo" "$folder/juliet"
+rm -rf "$folder" && mkdir -p "$folder/romeo" "$folder/juliet" "$folder/nurse"
 folder=$(cd "$folder" && pwd)
 
 port=$(python3 -c 'import sys; sys.path.insert(0, sys.argv[1]); import server; print(server.free_port())' "$here")
@@ -24,7 +24,7 @@ tmux="tmux -L whinchat-$$ -f /dev/null"
 finish() {
     status=$?
     if [ $status -ne 0 ]; then
-        for who in romeo juliet; do echo "--- $who"; $tmux capture-pane -p -S -200 -t $who || true; done
+        for who in romeo juliet nurse; do echo "--- $who"; $tmux capture-pane -p -S -200 -t $who || true; done
         cat "$folder/server.log"
     fi
     $tmux kill-server 2>/dev/null || true
@@ -72,7 +72,7 @@ connects() {
     sees "$1" "logged in successfully"
 }
 
-for who in romeo juliet; do
+for who in romeo juliet nurse; do
     # A session that has registered is of no further use to profanity 0.13: it would go on without logging in.
     starts $who
     types $who "/register $who localhost port $port tls trust"
@@ -116,4 +116,37 @@ connects juliet
 sees juliet "<< chat message: romeo@localhost"
 types juliet "/win romeo@localhost"
 sees juliet "it is the east"
-echo "profanity: 2 clients registered, subscribed both ways, chatted, and one got its offline message"
+
+# A room, locked until its form is submitted. Then two others come: one is invited, one was made a member.
+types juliet "/join hall@conference.localhost"
+sees juliet "Room locked, requires configuration"
+types juliet "/room config"
+sees juliet "Form title: Configuration of hall@conference.localhost"
+types juliet "/field2 \"The hall\""
+sees juliet "[field2] Name: The hall"
+types juliet "/form submit"
+sees juliet "Room configuration successful"
+types juliet "/win hall@conference.localhost"
+types juliet "/invite send romeo@localhost come in"
+sees romeo "Chat room invite received"
+types romeo "/join hall@conference.localhost"
+sees romeo "You have joined the room as romeo, role: participant, affiliation: member"
+types nurse "/join hall@conference.localhost"
+sees nurse "registration-required"
+types juliet "/affiliation set member nurse@localhost"
+sees nurse "Chat room invite received"
+types nurse "/join hall@conference.localhost"
+sees nurse "You have joined the room as nurse, role: participant, affiliation: member"
+types romeo "a rose by any other name"
+types nurse "anon, anon"
+for who in romeo juliet nurse; do
+    sees $who "romeo: a rose by any other name"
+    sees $who "nurse: anon, anon"
+done
+types juliet "/subject set love"
+sees nurse "love"
+types juliet "/kick romeo enough"
+sees romeo "Kicked from hall@conference.localhost by juliet, reason: enough"
+types juliet "/room destroy"
+sees nurse "destroyed"
+echo "profanity: 3 clients registered, two subscribed both ways, chatted, and one got its offline message; one made a room, all talked in it"

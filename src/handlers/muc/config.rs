@@ -166,8 +166,10 @@ const FIELDS: &[Field] = &[
 
 const PROTECTED: &str = "muc#roomconfig_passwordprotectedroom";
 const PRESET: &str = "preset";
+/// Not an empty value: of an option that has one profanity 0.13 dies.
+const AS_BELOW: &str = "custom";
 const PRESETS: &[(&str, &str)] =
-    &[("", "As below"), ("private", "Private group of people who know each other"), ("public", "Public channel")];
+    &[(AS_BELOW, "As below"), ("private", "Private group of people who know each other"), ("public", "Public channel")];
 
 fn one(values: &[String]) -> Option<&str> {
     match values {
@@ -193,7 +195,7 @@ pub(super) fn show(_: &mut Core, _: Now, room: &mut Room, request: &Request<'_>,
     out.reply(request.conn, &*request.stanza.parked(), |w| {
         w.open("query", ns::MUC_OWNER);
         form::open_titled(w, ns::MUC_ROOMCONFIG, format_args!("Configuration of {}", room.jid), "");
-        form::field(w, PRESET, "What kind of room", Input::One(PRESETS), &[""]);
+        form::field(w, PRESET, "What kind of room", Input::One(PRESETS), &[AS_BELOW]);
         for field in FIELDS {
             form::field(w, field.var, field.label, field.input, &(field.read)(room.config()));
         }
@@ -322,7 +324,7 @@ fn submitted(before: &RoomConfig, form: &Form, limits: &Limits) -> Result<RoomCo
         _ => {}
     }
     let preset = match form.values(PRESET).and_then(one) {
-        None | Some("") => None,
+        None | Some("" | AS_BELOW) => None,
         Some("private") => Some(RoomConfig::private_group()),
         Some("public") => Some(RoomConfig::public_channel()),
         Some(_) => return Err(WRONG),
