@@ -8,6 +8,7 @@ mod process;
 mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Barrier;
@@ -590,4 +591,60 @@ fn nothing_acknowledged_is_lost() {
         server.kill();
     }
     everybody.tell(kills);
+}
+
+/// What becomes of the file while the server does not run.
+#[test]
+fn a_damaged_store_is_refused_with_a_sentence_or_right() {
+    let mut dice = Dice::thrown();
+    let place = Place::new("rates = false");
+    let users: Vec<String> = (0..20).map(|number| format!("user{number}@localhost")).collect();
+    for user in &users {
+        place.add(user);
+    }
+    let server = Process::start(&place);
+    for user in users.iter().step_by(4) {
+        let mut client = try_plain_session(server.plain, user, PASSWORD, "r").expect("a session");
+        let item = format!("<item jid='c@localhost' name='{}'/>", "n".repeat(900));
+        client.send(&format!("<iq type='set' id='r'><query xmlns='jabber:iq:roster'>{item}</query></iq>"));
+        client.until("id='r'");
+    }
+    server.kill();
+    let whole = fs::read(place.store()).expect("a store");
+    let expected = place.run("user list", "").1;
+    let (mut opened, mut refused) = (0, 0);
+    for round in 0..number("WHINCHAT_DAMAGES", 40) {
+        let mut image = whole.clone();
+        let at = dice.below(image.len() as u64) as usize;
+        match round % 4 {
+            0 => image.truncate(at),
+            1 => image[at] ^= 1 + dice.below(255) as u8,
+            2 => image[at % 1024] ^= 1 + dice.below(255) as u8,
+            _ => image[at..].iter_mut().take(4096).for_each(|byte| *byte = dice.next() as u8),
+        }
+        fs::write(place.store(), &image).expect("written");
+        let what = format!("round {round}, {at} of {}", whole.len());
+        // Standard error has what a panic prints too.
+        let said = match Process::try_start(&place, "") {
+            Ok(server) => {
+                opened += 1;
+                let (went_well, said) = place.run("user list", "");
+                assert!(went_well && said == expected, "{what}: {said}");
+                let name = &users[dice.below(20) as usize];
+                try_plain_session(server.plain, name, PASSWORD, "r").expect("a session");
+                server.log()
+            }
+            Err(said) => {
+                refused += 1;
+                let is_named = said.contains("data/whinchat.redb ");
+                let remedies = ["restore a backup", "move it away", "run the newer version"];
+                assert!(is_named && remedies.iter().any(|remedy| said.contains(remedy)), "{what}: {said}");
+                assert!(said.contains("(code Some(1))"), "{what}: {said}");
+                said
+            }
+        };
+        assert!(!said.contains("panicked"), "{what}: {said}");
+    }
+    println!("{opened} opened and were right, {refused} were refused");
+    assert!(opened > 0 && refused > 0);
 }

@@ -45,7 +45,7 @@ struct Platter {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<Platter>>);
+pub(super) struct Disk(Arc<Mutex<Platter>>);
 
 const SECTOR: usize = 512;
 
@@ -62,6 +62,17 @@ fn apply(image: &mut Vec<u8>, pending: &Pending) {
 }
 
 impl Disk {
+    /// A disk that holds this.
+    pub(super) fn holding(image: Vec<u8>) -> Disk {
+        let reach = image.len() as u64;
+        Disk(Arc::new(Mutex::new(Platter { cached: image.clone(), durable: image, reach, ..Platter::default() })))
+    }
+
+    /// All that a reader sees.
+    pub(super) fn image(&self) -> Vec<u8> {
+        self.with(|platter| platter.cached.clone())
+    }
+
     fn with<T>(&self, run: impl FnOnce(&mut Platter) -> T) -> T {
         run(&mut self.0.lock().expect("no panic while it is held"))
     }
@@ -84,8 +95,7 @@ impl Disk {
                 _ => apply(&mut image, &pending),
             }
         }
-        let reach = image.len() as u64;
-        Disk(Arc::new(Mutex::new(Platter { cached: image.clone(), durable: image, reach, ..Platter::default() })))
+        Disk::holding(image)
     }
 }
 
@@ -159,14 +169,14 @@ impl StorageBackend for Disk {
     }
 }
 
-fn open(disk: &Disk) -> Result<RedbStore, OpenError> {
+pub(super) fn open(disk: &Disk) -> Result<RedbStore, OpenError> {
     let disk = disk.clone();
     let open = move || Ok(Box::new(disk.clone()) as Box<dyn StorageBackend>);
     RedbStore::build(PathBuf::from("test"), Box::new(open), &config(), Random::Seeded { seed: SEED, drawn: 0 })
 }
 
 /// A store on a disk with some accounts, and the map that it must agree with.
-fn begin() -> (Disk, RedbStore, MemoryStore) {
+pub(super) fn begin() -> (Disk, RedbStore, MemoryStore) {
     let disk = Disk::default();
     let (mut store, mut model) = (open(&disk).expect("a new disk"), memory());
     let accounts: Vec<R> = ["a", "b", "c", "d@y", "e@y"].map(create).into();
@@ -177,7 +187,7 @@ fn begin() -> (Disk, RedbStore, MemoryStore) {
 }
 
 /// Requests that are one transaction and draw nothing, so that a failed batch leaves store and model in step.
-fn any_batch(dice: &mut Dice) -> Vec<R> {
+pub(super) fn any_batch(dice: &mut Dice) -> Vec<R> {
     let mut batch = Vec::new();
     for _ in 0..=dice.below(8) {
         batch.extend(std::iter::repeat_with(|| any_request(dice)).find(|request| !request.is_slow()));

@@ -13,6 +13,8 @@ mod archive;
 mod archive_tests;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod damage_tests;
 mod faults;
 mod memory;
 mod offline;
@@ -21,6 +23,7 @@ mod redb;
 mod rooms;
 mod roster;
 mod schema;
+mod sum;
 #[cfg(test)]
 mod tests;
 mod thread;

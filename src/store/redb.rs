@@ -21,10 +21,14 @@ use redb::{
 };
 
 use super::apply::{self, EachRow, Engine, Random, Rules, Run, Tx};
-use super::schema::{self, Table};
-use super::{Authenticator, Store};
+use super::schema::{self, Malformed, Table};
+use super::{Authenticator, Store, sum};
 use crate::config::Config;
 use crate::core::effects::{StoreError, StoreReply, StoreRequest};
+
+/// A file up to this size is read and checked whole when the server starts: half a second where the system still has it in
+/// memory, some seconds from a memory card. Of a larger one only what is used is checked, row by row.
+const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -45,9 +49,26 @@ impl RedbStore {
     /// # Errors
     /// [`OpenError`], which says what to do.
     pub fn open(path: &Path, config: &Config) -> Result<RedbStore, OpenError> {
+        let refuse = |cause| OpenError::new(path, cause);
+        match path.metadata() {
+            Ok(found) if found.len() == 0 => return Err(refuse(OpenCause::Empty)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Only a whole one gets the name: what is found under it and is not whole was damaged.
+                let mut new = path.as_os_str().to_owned();
+                new.push(".new");
+                make(Path::new(&new), path, config).map_err(|error| refuse(error.cause))?;
+            }
+            _ => {}
+        }
+        RedbStore::open_file(path, config)
+    }
+
+    fn open_file(path: &Path, config: &Config) -> Result<RedbStore, OpenError> {
         let file = path.to_owned();
-        let open =
-            move || Ok(Box::new(FileBackend::new(open_file(&file)?).map_err(not_io)?) as Box<dyn StorageBackend>);
+        let open = move || {
+            let file = OpenOptions::new().read(true).write(true).open(&file)?;
+            Ok(Box::new(FileBackend::new(file).map_err(not_io)?) as Box<dyn StorageBackend>)
+        };
         RedbStore::build(path.to_owned(), Box::new(open), config, Random::System)
     }
 
@@ -67,6 +88,17 @@ impl RedbStore {
         path: PathBuf,
         open: Box<OpenBackend>,
         config: &Config,
+        random: Random,
+    ) -> Result<RedbStore, OpenError> {
+        RedbStore::build_checking(CHECKED_BYTES_MAX, path, open, config, random)
+    }
+
+    /// A file above `checked_bytes_max` is not checked whole.
+    pub(super) fn build_checking(
+        checked_bytes_max: u64,
+        path: PathBuf,
+        open: Box<OpenBackend>,
+        config: &Config,
         mut random: Random,
     ) -> Result<RedbStore, OpenError> {
         let mut disk = Disk {
@@ -79,14 +111,13 @@ impl RedbStore {
         };
         // Drawn in any case, so that what follows does not depend on whether the file is new.
         let fresh = random.array();
-        let database = disk.open_database().map_err(|cause| disk.open_error(cause))?;
-        let secret = match read_meta(&database, &disk.path)? {
-            Some(secret) => secret,
-            None => {
-                initialize(&database, &fresh).map_err(|error| OpenError::new(&disk.path, error.into()))?;
-                fresh
-            }
-        };
+        let database = disk.open_checked(checked_bytes_max).map_err(|cause| disk.open_error(cause))?;
+        let secret = unwinding(|| match read_meta(&database)? {
+            Some(secret) => Ok(secret),
+            None => initialize(&database, &fresh).map(|()| fresh).map_err(OpenCause::from),
+        })
+        .unwrap_or_else(|error| Err(error.into()))
+        .map_err(|cause| OpenError::new(&disk.path, cause))?;
         disk.database = Some(database);
         Ok(RedbStore { disk, rules: Rules::new(config, random), secret })
     }
@@ -128,6 +159,8 @@ pub enum OpenCause {
     },
     /// It is something else.
     Foreign,
+    /// There is a file and nothing in it.
+    Empty,
     /// It was ours and cannot be read.
     Damaged(String),
     /// The operating system refused.
@@ -164,6 +197,10 @@ impl fmt::Display for OpenError {
             OpenCause::Foreign => {
                 write!(f, "{path} is not a database of this server; move it away, or set another data directory")
             }
+            OpenCause::Empty => write!(
+                f,
+                "{path} is empty, which this server never leaves it; restore a backup, or remove it if there were no accounts"
+            ),
             OpenCause::Damaged(reason) => {
                 write!(f, "{path} is damaged ({reason}); keep a copy of it and restore a backup")
             }
@@ -183,6 +220,9 @@ impl From<redb::Error> for OpenCause {
         match error {
             redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => OpenCause::Locked,
             redb::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => OpenCause::Foreign,
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                OpenCause::Damaged("its end is missing".to_owned())
+            }
             redb::Error::Io(error) => OpenCause::Io(error),
             error => OpenCause::Damaged(error.to_string()),
         }
@@ -193,43 +233,45 @@ fn not_io(error: DatabaseError) -> io::Error {
     io::Error::other(error.to_string())
 }
 
-/// Opens the file for its owner alone. A new one's name is synced too, or a power cut could take the file with all it holds.
-fn open_file(path: &Path) -> io::Result<File> {
+/// Makes a file for its owner alone, and gives it its name when it is whole. The name is synced too, or a power cut could take
+/// the file with all it holds.
+fn make(new: &Path, path: &Path, config: &Config) -> Result<(), OpenError> {
+    let failed = |error| OpenError::new(new, OpenCause::Io(error));
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
+    options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
-    if file.metadata()?.len() == 0
-        && let Some(directory) = path.parent()
-    {
-        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(file)
+    // What is there was left by a start that was cut off.
+    options.open(new).map_err(failed)?;
+    drop(RedbStore::open_file(new, config)?);
+    std::fs::rename(new, path).map_err(failed)?;
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
 /// The secret of a file of ours; `None` if it is new.
-fn read_meta(database: &Database, path: &Path) -> Result<Option<[u8; 32]>, OpenError> {
-    let refuse = |cause| OpenError::new(path, cause);
-    let failed = |error: redb::Error| refuse(error.into());
-    let damaged = |reason: &str| refuse(OpenCause::Damaged(reason.to_owned()));
+fn read_meta(database: &Database) -> Result<Option<[u8; 32]>, OpenCause> {
+    let failed = |error: redb::Error| OpenCause::from(error);
+    let damaged = |reason: &str| OpenCause::Damaged(reason.to_owned());
     let txn = database.begin_read().map_err(|error| failed(error.into()))?;
     let meta = match txn.open_table(definition(Table::Meta)) {
         Ok(meta) => meta,
         Err(TableError::TableDoesNotExist(_)) => {
             let is_empty = txn.list_tables().map_err(|error| failed(error.into()))?.next().is_none();
-            return if is_empty { Ok(None) } else { Err(refuse(OpenCause::Foreign)) };
+            return if is_empty { Ok(None) } else { Err(OpenCause::Foreign) };
         }
         Err(TableError::Storage(error)) => return Err(failed(error.into())),
-        Err(_) => return Err(refuse(OpenCause::Foreign)),
+        Err(_) => return Err(OpenCause::Foreign),
     };
-    let get =
-        |key| Ok(meta.get(key).map_err(|error: StorageError| failed(error.into()))?.map(|row| row.value().to_vec()));
-    let format = get(schema::FORMAT_KEY)?.ok_or_else(|| refuse(OpenCause::Foreign))?;
+    let get = |key: &[u8]| -> Result<Option<Vec<u8>>, OpenCause> {
+        let Some(row) = meta.get(key).map_err(|error: StorageError| failed(error.into()))? else { return Ok(None) };
+        let value = sum::check(Table::Meta, key, row.value()).ok_or_else(|| damaged("a sum of its head is wrong"))?;
+        Ok(Some(value.to_vec()))
+    };
+    let format = get(schema::FORMAT_KEY)?.ok_or(OpenCause::Foreign)?;
     match schema::decode_format(&format).map_err(|error| damaged(error.0))? {
         schema::FORMAT => {}
-        format => return Err(refuse(OpenCause::Newer { format })),
+        format => return Err(OpenCause::Newer { format }),
     }
     for table in Table::ALL {
         match txn.open_table(definition(table)) {
@@ -251,8 +293,13 @@ fn initialize(database: &Database, secret: &[u8; 32]) -> Result<(), redb::Error>
     }
     {
         let mut meta = txn.open_table(definition(Table::Meta))?;
-        meta.insert(schema::FORMAT_KEY, &*schema::encode_format(schema::FORMAT))?;
-        meta.insert(schema::SECRET_KEY, &*schema::encode_secret(secret))?;
+        let rows = [
+            (schema::FORMAT_KEY, schema::encode_format(schema::FORMAT)),
+            (schema::SECRET_KEY, schema::encode_secret(secret)),
+        ];
+        for (key, value) in rows {
+            meta.insert(key, &*sum::add(Table::Meta, key, &value))?;
+        }
     }
     Ok(txn.commit()?)
 }
@@ -287,15 +334,22 @@ struct Disk {
 }
 
 impl Disk {
-    fn open_database(&mut self) -> Result<Database, redb::Error> {
+    /// Opens what another run has left. The check of a whole file writes at its end; where there is no room for that, the file
+    /// is opened without, so that a full disk keeps nobody from logging in.
+    fn open_checked(&mut self, bytes_max: u64) -> Result<Database, redb::Error> {
+        match self.open_database(bytes_max) {
+            Err(error) if kind_of(&error) == StoreError::DiskFull => self.open_database(0),
+            opened => opened,
+        }
+    }
+
+    fn open_database(&mut self, checked_bytes_max: u64) -> Result<Database, redb::Error> {
         let inner = (self.open)().map_err(redb::Error::Io)?;
+        let check = inner.len().map_err(redb::Error::Io)? <= checked_bytes_max;
         let backend = Watched { inner, sync_failed: self.sync_failed.clone() };
         let mut builder = Database::builder();
-        builder.set_cache_size(self.cache_bytes);
-        // redb trusts what it wrote and may panic where somebody else wrote into it.
-        catch_unwind(AssertUnwindSafe(|| builder.create_with_backend(backend)))
-            .unwrap_or_else(|_| Err(StorageError::Corrupted("its pages contradict each other".to_owned()).into()))
-            .map_err(redb::Error::from)
+        builder.set_cache_size(self.cache_bytes).set_check_integrity_on_open(check);
+        unwinding(|| builder.create_with_backend(backend))?.map_err(redb::Error::from)
     }
 
     fn open_error(&self, error: redb::Error) -> OpenError {
@@ -318,7 +372,8 @@ impl Disk {
         }
         // A database that could not sync is not opened again: its cache still answers, the disk may answer anything.
         if !self.sync_failed.load(Ordering::Relaxed) {
-            self.database = None;
+            let database = self.database.take();
+            let _ = unwinding(|| drop(database));
         }
         kind_of(&error)
     }
@@ -329,6 +384,12 @@ impl Disk {
             log::warn!("store: {} works again", self.path.display());
         }
     }
+}
+
+/// redb trusts what it wrote, and may panic where somebody else wrote into it.
+fn unwinding<T>(run: impl FnOnce() -> T) -> Result<T, redb::Error> {
+    catch_unwind(AssertUnwindSafe(run))
+        .map_err(|_| redb::Error::Corrupted("its pages contradict each other; restore a backup".to_owned()))
 }
 
 /// What to tell about an error.
@@ -351,14 +412,17 @@ impl Engine for Disk {
             if self.sync_failed.load(Ordering::Relaxed) {
                 return Err(StoreError::Failed);
             }
-            match self.open_database() {
+            match self.open_database(0) {
                 Ok(database) => self.database = Some(database),
                 Err(error) => return Err(self.on_failure(error)),
             }
         }
         let Some(database) = &self.database else { return Err(StoreError::Failed) };
-        let outcome = if may_write { read_and_write(database, run) } else { read(database, run).map(|()| Ok(false)) };
-        match outcome {
+        let outcome = unwinding(|| match may_write {
+            true => read_and_write(database, run),
+            false => read(database, run).map(|()| Ok(false)),
+        });
+        match outcome.unwrap_or_else(Err) {
             Ok(result) => {
                 if result == Ok(true) {
                     self.on_success();
@@ -427,8 +491,8 @@ impl ReadTx<'_> {
 
 impl Tx for ReadTx<'_> {
     fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let result = self.table(table).and_then(|table| get(table, key));
-        note(&mut self.failure, result)
+        let result = self.table(table).and_then(|open| get(open, table, key));
+        note(&mut self.failure, result)?
     }
     fn put(&mut self, _table: Table, _key: &[u8], _value: &[u8]) -> Result<(), StoreError> {
         debug_assert!(false, "a request that only reads wrote");
@@ -438,12 +502,12 @@ impl Tx for ReadTx<'_> {
         self.put(table, key, &[])
     }
     fn scan(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
-        let result = self.table(table).and_then(|table| scan(table, from, to, each));
-        note(&mut self.failure, result)
+        let result = self.table(table).and_then(|open| scan(open, table, from, to, each));
+        note(&mut self.failure, result)?
     }
     fn scan_back(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
-        let result = self.table(table).and_then(|table| scan_back(table, from, to, each));
-        note(&mut self.failure, result)
+        let result = self.table(table).and_then(|open| scan_back(open, table, from, to, each));
+        note(&mut self.failure, result)?
     }
 }
 
@@ -466,12 +530,13 @@ impl<'t> WriteTx<'t> {
 
 impl Tx for WriteTx<'_> {
     fn get(&mut self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let result = self.table(table).and_then(|table| get(table, key));
-        note(&mut self.failure, result)
+        let result = self.table(table).and_then(|open| get(open, table, key));
+        note(&mut self.failure, result)?
     }
     fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         self.wrote = true;
-        let result = self.table(table).and_then(|table| Ok(table.insert(key, value).map(drop)?));
+        let result =
+            self.table(table).and_then(|open| Ok(open.insert(key, &*sum::add(table, key, value)).map(drop)?));
         note(&mut self.failure, result)
     }
     fn delete(&mut self, table: Table, key: &[u8]) -> Result<(), StoreError> {
@@ -480,50 +545,65 @@ impl Tx for WriteTx<'_> {
         note(&mut self.failure, result)
     }
     fn scan(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
-        let result = self.table(table).and_then(|table| scan(table, from, to, each));
-        note(&mut self.failure, result)
+        let result = self.table(table).and_then(|open| scan(open, table, from, to, each));
+        note(&mut self.failure, result)?
     }
     fn scan_back(&mut self, table: Table, from: &[u8], to: &[u8], each: &mut EachRow<'_>) -> Result<(), StoreError> {
-        let result = self.table(table).and_then(|table| scan_back(table, from, to, each));
-        note(&mut self.failure, result)
+        let result = self.table(table).and_then(|open| scan_back(open, table, from, to, each));
+        note(&mut self.failure, result)?
     }
 }
 
-fn get(table: &impl ReadableTable<&'static [u8], &'static [u8]>, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
-    Ok(table.get(key)?.map(|row| row.value().to_vec()))
+/// The outer error is redb's; the inner one tells of a row that is not what was stored.
+type Checked<T> = Result<Result<T, StoreError>, redb::Error>;
+
+/// The value of a row whose sum is right.
+fn checked<'r>(table: Table, key: &[u8], row: &'r [u8]) -> Result<&'r [u8], StoreError> {
+    sum::check(table, key, row)
+        .ok_or_else(|| apply::malformed(table, key, Malformed("the disk has changed it; restore a backup")))
+}
+
+fn get(open: &impl ReadableTable<&'static [u8], &'static [u8]>, table: Table, key: &[u8]) -> Checked<Option<Vec<u8>>> {
+    let row = open.get(key)?;
+    Ok(row.map(|row| checked(table, key, row.value()).map(<[u8]>::to_vec)).transpose())
 }
 
 fn scan(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    open: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    table: Table,
     from: &[u8],
     to: &[u8],
     each: &mut EachRow<'_>,
-) -> Result<(), redb::Error> {
-    visit(table.range::<&[u8]>(from..to)?, each)
+) -> Checked<()> {
+    visit(open.range::<&[u8]>(from..to)?, table, each)
 }
 
 fn scan_back(
-    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    open: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    table: Table,
     from: &[u8],
     to: &[u8],
     each: &mut EachRow<'_>,
-) -> Result<(), redb::Error> {
-    visit(table.range::<&[u8]>(from..to)?.rev(), each)
+) -> Checked<()> {
+    visit(open.range::<&[u8]>(from..to)?.rev(), table, each)
 }
 
 type Bytes<'t> = AccessGuard<'t, &'static [u8]>;
 
 fn visit<'t>(
     rows: impl Iterator<Item = Result<(Bytes<'t>, Bytes<'t>), StorageError>>,
+    table: Table,
     each: &mut EachRow<'_>,
-) -> Result<(), redb::Error> {
+) -> Checked<()> {
     for row in rows {
-        let (key, value) = row?;
-        if let ControlFlow::Break(()) = each(key.value(), value.value()) {
-            break;
+        let (key, row) = row?;
+        match checked(table, key.value(), row.value()).map(|value| each(key.value(), value)) {
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => break,
+            Err(error) => return Ok(Err(error)),
         }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// A backend that remembers whether a sync ever failed: redb's error does not say which call it was.

@@ -1002,6 +1002,11 @@ fn files() {
     let newer = open_error(&path);
     assert!(newer.contains("newer version (format 9, this one knows 1)"), "{newer}");
 
+    let empty = scratch.0.join("empty");
+    std::fs::write(&empty, "").expect("writes");
+    assert!(open_error(&empty).contains("restore a backup, or remove it"), "{}", open_error(&empty));
+    assert!(!scratch.0.join("whinchat.redb.new").exists());
+
     let text = scratch.0.join("text");
     std::fs::write(&text, "It was the nightingale, and not the lark.".repeat(1000)).expect("writes");
     assert!(open_error(&text).contains("not a database of this server"), "{}", open_error(&text));
