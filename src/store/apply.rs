@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
-use super::schema::{self, Malformed, Table};
+use super::schema::{self, ArchiveRow, Malformed, Table};
 use super::{Authenticator, account, archive, offline, pubsub, rooms, roster};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
@@ -80,6 +81,8 @@ pub(super) struct Rules {
     pub(super) archive_bound: Option<ArchiveId>,
     /// The same when the store was opened.
     pub(super) archive_bound_at_start: Option<ArchiveId>,
+    /// The last message of each archive that this transaction has added to.
+    pub(super) archive_ends: HashMap<BareJid, (ArchiveId, ArchiveRow)>,
 }
 
 impl Rules {
@@ -93,6 +96,7 @@ impl Rules {
             is_clearing: true,
             archive_bound: None,
             archive_bound_at_start: None,
+            archive_ends: HashMap::new(),
         }
     }
 
@@ -138,6 +142,7 @@ fn apply_run(engine: &mut impl Engine, rules: &mut Rules, run: &[StoreRequest], 
         }
         Ok(())
     });
+    rules.archive_ends = HashMap::new();
     if let Err(error) = result {
         // Nothing of what was noted about it is so.
         rules.archive_bound = None;

@@ -20,6 +20,9 @@ const ROW_BYTES: u64 = 192;
 const OLD_ROWS_MAX: usize = 8;
 /// Messages that leave at most to make room for one.
 const ROOM_ROWS_MAX: usize = 256;
+/// An archive that is full loses so many bytes at once, less if it is small: one look for many messages, and the pages that they
+/// leave are written once for all of them.
+const ROOM_BYTES: u64 = 64 * 1024;
 /// The stored id above all others is ahead of them by so many milliseconds at most, so that it is seldom written. After a restart
 /// ids go on from there.
 const BOUND_MILLIS: u64 = 5000;
@@ -104,10 +107,10 @@ pub(super) fn put(tx: &mut Staged<'_>, rules: &mut Rules, put: &Put<'_>) -> Stor
     if put.offline {
         offline::check(tx, &receiver, put.from)?;
     }
-    let sender = owner(tx, put, put.sender, sender, put.to)?;
+    let sender = owner(tx, rules, put, put.sender, sender, put.to)?;
     let archived = match &sender {
         Some(sender) if sender.user == receiver => None,
-        _ => owner(tx, put, put.receiver, receiver.clone(), put.from)?,
+        _ => owner(tx, rules, put, put.receiver, receiver.clone(), put.from)?,
     };
     let owners = [sender, archived];
     if put.offline {
@@ -128,18 +131,23 @@ pub(super) fn put(tx: &mut Staged<'_>, rules: &mut Rules, put: &Put<'_>) -> Stor
         };
         tx.put(Table::Archive, schema::archived_key(from, to, put.id), schema::encode_archived(&archived));
     }
-    for owner in owners.into_iter().flatten() {
-        add(tx, rules, put, owner)?;
+    let mut added = [const { None }; 2];
+    for (owner, added) in owners.into_iter().flatten().zip(&mut added) {
+        *added = Some(add(tx, rules, put, owner)?);
     }
     clear_some(tx, rules)?;
-    // The last step, since what it notes is not undone.
+    // The last steps, since what they note is not undone.
     keep_above(tx, rules, put.id)?;
+    for (user, row) in added.into_iter().flatten() {
+        rules.archive_ends.insert(user, (put.id, row));
+    }
     Ok(Stored::Done)
 }
 
 /// The archive of `user`, if it takes the message.
 fn owner<'r>(
     tx: &mut Staged<'_>,
+    rules: &Rules,
     put: &Put<'r>,
     keep: Keep,
     user: BareJid,
@@ -153,7 +161,10 @@ fn owner<'r>(
     if !wanted {
         return Ok(None);
     }
-    let last = end_of(tx, &user, End::Last)?;
+    let last = match rules.archive_ends.get(user.as_str()) {
+        Some(last) => Some(last.clone()),
+        None => end_of(tx, &user, End::Last)?,
+    };
     match &last {
         Some((last, _)) if *last >= put.id => {
             log::error!("store: a message of {user} is older than the last one in its archive");
@@ -179,7 +190,12 @@ fn wants(tx: &mut Staged<'_>, user: &BareJid, with: &Jid) -> Result<bool, StoreE
     result.map(|()| wants)
 }
 
-fn add(tx: &mut Staged<'_>, rules: &Rules, put: &Put<'_>, owner: Owner<'_>) -> Result<(), StoreError> {
+fn add(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    put: &Put<'_>,
+    owner: Owner<'_>,
+) -> Result<(BareJid, ArchiveRow), StoreError> {
     let Owner { user, with, last } = owner;
     let bytes = put.stanza.len() as u64 + ROW_BYTES;
     let mut row = match last {
@@ -201,7 +217,7 @@ fn add(tx: &mut Staged<'_>, rules: &Rules, put: &Put<'_>, owner: Owner<'_>) -> R
     };
     make_room(tx, rules, &user, put.id, &mut row)?;
     tx.put(Table::Archive, schema::archive_key(&user, put.id), schema::encode_archive(&row));
-    Ok(())
+    Ok((user, row))
 }
 
 /// Deletes what is too old or too much once `new` is there, oldest first.
@@ -216,14 +232,16 @@ fn make_room(
     let bytes_max = rules.limits.archive_bytes_max as u64;
     let time_max = u64::try_from(rules.limits.archive_time.as_millis()).unwrap_or(u64::MAX);
     let is_old = |at: crate::core::UtcTime| now.0.saturating_sub(at.0) > time_max;
-    let is_too_much = |row: &ArchiveRow| row.bytes_to.saturating_sub(row.bytes_gone) > bytes_max;
-    if !is_old(new.oldest) && !is_too_much(new) {
+    let bytes = |row: &ArchiveRow| row.bytes_to.saturating_sub(row.bytes_gone);
+    let is_full = bytes(new) > bytes_max;
+    if !is_old(new.oldest) && !is_full {
         return Ok(());
     }
+    let bytes_left = bytes_max - ROOM_BYTES.min(bytes_max / 1024 * 8);
     let mut gone = Vec::new();
     let mut oldest = now;
     each_row(tx, user, &mut |id, row| {
-        let too_much = is_too_much(new) && gone.len() < ROOM_ROWS_MAX;
+        let too_much = is_full && bytes(new) > bytes_left && gone.len() < ROOM_ROWS_MAX;
         if too_much || (is_old(id.time()) && gone.len() < OLD_ROWS_MAX) {
             new.bytes_gone = row.bytes_to;
             gone.push((id, row.with));
@@ -316,6 +334,7 @@ pub(super) fn put_prefs(tx: &mut Staged<'_>, user: &BareJid, prefs: &ArchivePref
 /// Removes an account's archive, the better part of a big one at once; the rest goes with messages of others. The name is not
 /// given again, so nobody can see that.
 pub(super) fn remove(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -> Result<(), StoreError> {
+    rules.archive_ends.remove(user.as_str());
     if !clear(tx, user, CLEARED_WITH_ACCOUNT)? {
         tx.put(Table::Archive, schema::cleared_key(user), schema::encode_tombstone());
         rules.is_clearing = true;
@@ -339,6 +358,7 @@ fn clear_some(tx: &mut Staged<'_>, rules: &mut Rules) -> Result<(), StoreError> 
         rules.is_clearing = false;
         return Ok(());
     };
+    rules.archive_ends.remove(user.as_str());
     if clear(tx, &user, CLEARED_WITH_MESSAGE)? {
         tx.delete(Table::Archive, schema::cleared_key(&user));
     }
