@@ -175,8 +175,9 @@ impl Builder {
             // The queue of the poller is a counter and cannot be full.
             let _ = wake_store.wake();
         };
-        let store =
-            StoreThread::spawn(store, wake).map_err(|error| ServerError::System("a thread", error.to_string()))?;
+        let gather = Duration::from_millis(config.limits.store_gather_ms as u64);
+        let store = StoreThread::spawn_gathering(store, gather, wake);
+        let store = store.map_err(|error| ServerError::System("a thread", error.to_string()))?;
         let parts = net::Parts {
             poll,
             core,

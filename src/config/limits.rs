@@ -113,6 +113,8 @@ pub struct Limits {
     pub login_backoff_after: u32,
     /// The store's cache in bytes.
     pub store_cache_bytes: usize,
+    /// Milliseconds for which messages on their way to the disk wait for others, to be written with them.
+    pub store_gather_ms: usize,
 }
 
 impl Default for Limits {
@@ -178,6 +180,7 @@ impl Default for Limits {
             registrations_per_hour: 10,
             login_backoff_after: 5,
             store_cache_bytes: 4 * 1024 * 1024,
+            store_gather_ms: 0,
         }
     }
 }
@@ -284,6 +287,7 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("registrations_per_hour", 0, 1_000_000, |l| Slot::Tries(&mut l.registrations_per_hour)),
     key("login_backoff_after", 1, 1000, |l| Slot::Tries(&mut l.login_backoff_after)),
     key("store_cache_bytes", 256 * K, 16 * G, |l| Slot::Bytes(&mut l.store_cache_bytes)),
+    key("store_gather_ms", 0, 1000, |l| Slot::Count(&mut l.store_gather_ms)),
 ];
 
 /// Pairs of keys of which the first must not be above the second, and why.

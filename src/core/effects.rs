@@ -570,6 +570,17 @@ impl StoreRequest {
         }
     }
 
+    /// Whether nobody is read no further until it is answered, so that it may be kept a moment for others to join it.
+    pub fn may_wait(&self) -> bool {
+        matches!(
+            self,
+            StoreRequest::OfflinePut { .. }
+                | StoreRequest::ArchivePut { .. }
+                | StoreRequest::RoomLine { .. }
+                | StoreRequest::LastSeen { .. }
+        )
+    }
+
     /// Bytes of the stanza that it holds, if it is one of those that may be outstanding in numbers.
     pub fn stanza_bytes(&self) -> usize {
         match self {

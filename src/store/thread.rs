@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::Store;
 use crate::core::effects::{StoreError, StoreReply, StoreRequest, Ticket};
@@ -36,6 +37,7 @@ pub struct StoreThread {
 
 #[derive(Default)]
 struct Shared {
+    gather: Duration,
     queue: Mutex<Queue>,
     /// Signalled when something was queued or the queue was closed.
     queued: Condvar,
@@ -49,7 +51,20 @@ struct Shared {
 struct Queue {
     quick: VecDeque<(Ticket, StoreRequest)>,
     slow: VecDeque<(Ticket, StoreRequest)>,
+    /// Quick ones for whose answer somebody is not read.
+    urgent: usize,
     is_closed: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.quick.is_empty() && self.slow.is_empty()
+    }
+
+    /// Whether what is there is better carried out with what may yet come.
+    fn may_wait(&self) -> bool {
+        self.urgent == 0 && self.slow.is_empty() && !self.is_closed && self.quick.len() < BATCH_MAX
+    }
 }
 
 /// Nothing panics while it holds one of these locks, so what is behind them is whole.
@@ -63,7 +78,20 @@ impl StoreThread {
     /// # Errors
     /// If the system gives no thread.
     pub fn spawn(store: Box<dyn Store>, wake: impl Fn() + Send + 'static) -> std::io::Result<StoreThread> {
-        let shared = Arc::new(Shared::default());
+        StoreThread::spawn_gathering(store, Duration::ZERO, wake)
+    }
+
+    /// Starts the thread, which waits for `gather` when it is asked for nothing but what may wait
+    /// ([`StoreRequest::may_wait`]), so that fewer and larger commits spare the disk.
+    ///
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn spawn_gathering(
+        store: Box<dyn Store>,
+        gather: Duration,
+        wake: impl Fn() + Send + 'static,
+    ) -> std::io::Result<StoreThread> {
+        let shared = Arc::new(Shared { gather, ..Shared::default() });
         let theirs = shared.clone();
         let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || theirs.run(store, &wake))?;
         Ok(StoreThread { shared, thread: Some(thread) })
@@ -76,15 +104,21 @@ impl StoreThread {
             return;
         }
         let mut queue = lock(&self.shared.queue);
+        let was_empty = queue.is_empty();
         for request in requests.drain(..) {
             if request.1.is_slow() {
                 queue.slow.push_back(request);
             } else {
+                queue.urgent += usize::from(!request.1.may_wait());
                 queue.quick.push_back(request);
             }
         }
+        // Who gathers looks at the time by himself.
+        let is_expected = was_empty || !queue.may_wait();
         drop(queue);
-        self.shared.queued.notify_one();
+        if is_expected {
+            self.shared.queued.notify_one();
+        }
     }
 
     /// Appends the replies that have come since the last call.
@@ -139,14 +173,24 @@ impl Shared {
     /// Waits for requests, and takes what is there: quick ones and at most one slow one. `None` when all is done and closed.
     fn take(&self, tickets: &mut Vec<Ticket>, batch: &mut Vec<StoreRequest>) -> Option<Option<(Ticket, StoreRequest)>> {
         let mut queue = lock(&self.queue);
-        while queue.quick.is_empty() && queue.slow.is_empty() {
+        while queue.is_empty() {
             if queue.is_closed {
                 return None;
             }
             queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+        if !self.gather.is_zero() {
+            let until = Instant::now() + self.gather;
+            while queue.may_wait()
+                && let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+            {
+                queue = self.queued.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
         let taken = queue.quick.len().min(BATCH_MAX);
-        for (ticket, request) in queue.quick.drain(..taken) {
+        let Queue { quick, urgent, .. } = &mut *queue;
+        for (ticket, request) in quick.drain(..taken) {
+            *urgent -= usize::from(!request.may_wait());
             tickets.push(ticket);
             batch.push(request);
         }
@@ -222,12 +266,16 @@ mod tests {
 
     impl Bench {
         fn new() -> Bench {
+            Bench::gathering(Duration::ZERO)
+        }
+
+        fn gathering(gather: Duration) -> Bench {
             let ((begun_in, begun), (go, go_out), (wake, woken)) = (channel(), channel(), channel());
             let store = Gate { inner: memory(), begun: begun_in, go: go_out };
             let wake = move || {
                 let _ = wake.send(());
             };
-            let thread = StoreThread::spawn(Box::new(store), wake).expect("a thread");
+            let thread = StoreThread::spawn_gathering(Box::new(store), gather, wake).expect("a thread");
             Bench { thread, begun, go, woken, next: 0 }
         }
 
@@ -288,6 +336,37 @@ mod tests {
         assert_eq!(bench.begun(), BATCH_MAX);
         bench.finish();
         assert_eq!((bench.begun(), bench.finish().as_str()), (1, "4097=a 1 none>none | kept | -"));
+    }
+
+    #[test]
+    fn what_may_wait_waits_for_others() {
+        // Longer than the test's patience: what ends it is never the time.
+        let mut bench = Bench::gathering(10 * PATIENCE);
+        bench.send([create("a")]);
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "0=done"));
+        // Messages alone are gathered, until somebody waits for an answer,
+        bench.send([offline("a", "one")]);
+        bench.send([offline("a", "two")]);
+        bench.send([StoreRequest::Activate { user: jid("b") }]);
+        assert_eq!((bench.begun(), bench.finish().as_str()), (3, "1=done 2=done 3=NoAccount"));
+        // a password is to be checked,
+        bench.send([offline("a", "three")]);
+        bench.send([create("b")]);
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "4=done"));
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "5=done"));
+        // there are many,
+        bench.send((0..BATCH_MAX).map(|_| offline("nobody", "x")));
+        assert_eq!(bench.begun(), BATCH_MAX);
+        bench.finish();
+        // or it is the end.
+        bench.send([offline("a", "four")]);
+        bench.go.send(()).expect("the store is there");
+        bench.thread.close();
+        assert_eq!(bench.begun.try_iter().collect::<Vec<_>>(), [1]);
+        // Alone it waits for its time.
+        let mut bench = Bench::gathering(Duration::from_millis(1));
+        bench.send([offline("a", "five")]);
+        assert_eq!((bench.begun(), bench.finish().as_str()), (1, "0=NoAccount"));
     }
 
     #[test]
