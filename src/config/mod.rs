@@ -16,6 +16,7 @@ pub use limits::Limits;
 pub use parse::Mistake;
 
 use crate::auth::PasswordScheme;
+use crate::jid::BareJid;
 
 /// The whole configuration.
 #[derive(Clone, Debug)]
@@ -72,6 +73,8 @@ pub struct DomainConfig {
     pub archive: bool,
     /// Contact addresses (XEP-0157) as URIs: field name without `-addresses` (`abuse`, `admin`, `support`, …) and URI.
     pub contacts: Vec<(String, String)>,
+    /// Who may administer the domain from a client (XEP-0133): accounts of ours, of any domain.
+    pub admins: Vec<BareJid>,
 }
 
 impl Default for DomainConfig {
@@ -84,6 +87,7 @@ impl Default for DomainConfig {
             rooms_name: String::new(),
             archive: true,
             contacts: Vec::new(),
+            admins: Vec::new(),
         }
     }
 }

@@ -17,7 +17,7 @@ use toml::de::{DeTable, DeValue};
 use super::limits::{LIMIT_KEYS, LIMIT_ORDERS, LimitKey, Slot};
 use super::{CertificateFiles, Config, DomainConfig, Limits, Listen, RoomMakers};
 use crate::auth::PasswordScheme;
-use crate::jid;
+use crate::jid::{self, BareJid};
 
 /// Roles of XEP-0157; each is a field `<role>-addresses` of the form that service discovery shows.
 const CONTACT_ROLES: [&str; 7] = ["abuse", "admin", "feedback", "sales", "security", "status", "support"];
@@ -269,8 +269,20 @@ impl<'t> Reader<'t> {
         let rooms_name = self.rooms_name(&mut section);
         let archive = self.switch(&mut section, "archive").unwrap_or(true);
         let contacts = self.contacts(&mut section);
+        let admins = self.admins(&mut section);
         self.end(section);
-        DomainConfig { name, certificate, registration_open, rooms, rooms_name, archive, contacts }
+        DomainConfig { name, certificate, registration_open, rooms, rooms_name, archive, contacts, admins }
+    }
+
+    fn admins(&mut self, section: &mut Section<'t>) -> Vec<BareJid> {
+        let mut admins = Vec::new();
+        for (text, value) in self.texts(section, "admins").unwrap_or_default() {
+            match BareJid::parse(&text) {
+                Ok(admin) if admin.local().is_some() => admins.push(admin),
+                _ => self.refuse(&value, format!("{text:?} is no account"), "write \"user@example.org\""),
+            }
+        }
+        admins
     }
 
     /// One label of a domain name.

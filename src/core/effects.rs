@@ -297,6 +297,28 @@ pub enum StoreRequest {
         /// Account.
         user: BareJid,
     },
+    /// Shuts an account out, or lets it in again; all that it has stays. Reply: [`Stored::Done`] or
+    /// [`StoreError::NoAccount`].
+    AccountDisable {
+        /// Account.
+        user: BareJid,
+        /// Whether it is shut out from now on.
+        disabled: bool,
+    },
+    /// Counts a domain's accounts. Reply: [`Stored::Census`].
+    Census {
+        /// Domain.
+        domain: String,
+    },
+    /// Names of a domain's accounts that are disabled, in order. Reply: [`Stored::Accounts`].
+    DisabledAccounts {
+        /// Domain.
+        domain: String,
+        /// Only names behind this one.
+        after: Option<BareJid>,
+        /// At most this many.
+        max: usize,
+    },
     /// Names of a domain's accounts, in order. Reply: [`Stored::Accounts`].
     Accounts {
         /// Domain.
@@ -306,7 +328,7 @@ pub enum StoreRequest {
         /// At most this many.
         max: usize,
     },
-    /// All that a session needs at hand. Reply: [`Stored::Account`] or [`StoreError::NoAccount`].
+    /// All that a session needs at hand. Reply: [`Stored::Account`], or [`StoreError::NoAccount`] also if it is disabled.
     Activate {
         /// Account.
         user: BareJid,
@@ -540,6 +562,8 @@ impl StoreRequest {
             StoreRequest::Credentials { .. }
             | StoreRequest::Verify { .. }
             | StoreRequest::Accounts { .. }
+            | StoreRequest::Census { .. }
+            | StoreRequest::DisabledAccounts { .. }
             | StoreRequest::Activate { .. }
             | StoreRequest::DocumentGet { .. }
             | StoreRequest::RoomLoad { .. }
@@ -553,6 +577,7 @@ impl StoreRequest {
             StoreRequest::AccountCreate { .. }
             | StoreRequest::PasswordSet { .. }
             | StoreRequest::AccountRemove { .. }
+            | StoreRequest::AccountDisable { .. }
             | StoreRequest::RosterPut { .. }
             | StoreRequest::RosterRemove { .. }
             | StoreRequest::Subscription { .. }
@@ -619,6 +644,15 @@ pub enum Stored {
     Credentials(Option<Credentials>),
     /// Whether the account exists and the password is right.
     Verified(bool),
+    /// The account is disabled. Its keys; `None` where the password was checked, and is right.
+    Disabled(Option<Credentials>),
+    /// How many accounts a domain has, and how many of these are disabled.
+    Census {
+        /// All.
+        accounts: u64,
+        /// Disabled ones.
+        disabled: u64,
+    },
     /// An account's working set.
     Account(Box<AccountRecord>),
     /// Names of accounts.

@@ -204,6 +204,7 @@ impl Core {
             (self.login_mut(conn), &request)
         {
             login.guessed = Some(user.clone());
+            login.disabled = false;
         }
         let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
             core.on_keys(now, conn, exchange, reply, out);
@@ -220,6 +221,15 @@ impl Core {
         let progress = match reply {
             Ok(Stored::Credentials(credentials)) => exchange.keys(credentials.as_ref(), &self.fake_keys),
             Ok(Stored::Verified(right)) => exchange.verified(right),
+            Ok(Stored::Disabled(credentials)) => {
+                if let Some(login) = self.login_mut(conn) {
+                    login.disabled = true;
+                }
+                match credentials {
+                    Some(credentials) => exchange.keys(Some(&credentials), &self.fake_keys),
+                    None => exchange.verified(true),
+                }
+            }
             Ok(_) | Err(_) => Progress::Failure(SaslError::TemporaryAuthFailure),
         };
         self.go_on(now, conn, exchange, progress, out);
@@ -232,6 +242,10 @@ impl Core {
             // Who opens a stream as one and logs in as another (section 6.4.6).
             return self.fail_login(now, conn, SaslError::InvalidAuthzid, out);
         };
+        // Only who knows the password learns that (RFC 6120 section 6.5.1).
+        if login.disabled {
+            return self.fail_login(now, conn, SaslError::AccountDisabled, out);
+        }
         if let Some(request) = login.sasl2.take() {
             return handlers::sasl2::on_authenticated(self, now, conn, user, *request, data, out);
         }

@@ -83,6 +83,8 @@ pub struct Outputs {
     pub answers: Vec<(CommandId, Answer)>,
     /// Messages delivered, if somebody asked with [`Core::observe`].
     pub delivered: Vec<Delivered>,
+    /// An administrator wants the server to end: the caller gives [`Input::Shutdown`] as for a signal.
+    pub stop: bool,
 }
 
 /// What a step did.
@@ -112,6 +114,8 @@ pub(crate) struct Host {
     /// Whether its accounts have archives.
     pub(crate) archive: bool,
     pub(crate) contacts: Vec<(String, String)>,
+    /// Who may administer it.
+    pub(crate) admins: Vec<crate::jid::BareJid>,
     /// Value of `ver` in entity capabilities (XEP-0115).
     pub(crate) caps: String,
 }
@@ -152,6 +156,8 @@ pub struct Core {
     fake_keys: FakeKeys,
     /// Receivers that are full, and who waits for them.
     blocked: Vec<(ConnId, ConnId)>,
+    /// When an administrator wants the server to end.
+    pub(crate) stops_at: Option<Duration>,
     /// When the running step began, on the clock of [`Now::mono`].
     turn: Duration,
 }
@@ -167,6 +173,7 @@ impl Core {
             registration_open: domain.registration_open,
             archive: domain.archive,
             contacts: domain.contacts.clone(),
+            admins: domain.admins.clone(),
             caps: handlers::disco::caps_ver(&domain.contacts, domain.registration_open, domain.archive),
         };
         let archived = config.domains.iter().filter(|domain| domain.archive).map(|domain| domain.rooms_domain().into());
@@ -189,6 +196,7 @@ impl Core {
             scram,
             fake_keys: FakeKeys::new(seeds.installation, &config.password_scheme),
             blocked: Vec::new(),
+            stops_at: None,
             turn: Duration::ZERO,
         }
     }
@@ -222,7 +230,10 @@ impl Core {
 
     /// When to call with [`Input::Deadline`] if nothing else happens before, on the clock of [`Now::mono`].
     pub fn next_deadline(&self) -> Option<Duration> {
-        self.timers.next()
+        match (self.timers.next(), self.stops_at) {
+            (Some(next), Some(stop)) => Some(next.min(stop)),
+            (next, stop) => next.or(stop),
+        }
     }
 
     /// Whether [`Outputs::delivered`] is filled.

@@ -5,7 +5,7 @@ use crate::core::effects::{ConnId, StoreReply, StoreRequest};
 use crate::core::error::{StanzaError, StreamError};
 use crate::core::parked::Waiting;
 use crate::core::session::{Account, AccountId, Resource};
-use crate::core::stream::Phase;
+use crate::core::stream::{Phase, ThenStream};
 use crate::core::{Core, Limits, Now, Outputs};
 use crate::handlers::{self, Handled, RequestKind, Target};
 use crate::jid::{BareJid, JidRef};
@@ -131,6 +131,12 @@ impl Cx<'_> {
     pub fn ask(&mut self, request: StoreRequest, iq: Box<ParkedIq>, then: Then) -> Handled {
         let waiting = Waiting::Iq { conn: self.conn, iq, then };
         self.core.ask(request, waiting, self.out);
+        Ok(handlers::Outcome::Parked)
+    }
+
+    /// [`Cx::ask`] for what must be finished even if the session ends meanwhile; `then` replies by itself.
+    pub fn ask_for_all(&mut self, request: StoreRequest, then: ThenStream) -> Handled {
+        self.core.ask(request, Waiting::Room { conn: self.conn, then }, self.out);
         Ok(handlers::Outcome::Parked)
     }
 }

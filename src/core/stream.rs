@@ -81,6 +81,8 @@ pub struct Login {
     pub offer: Option<Offer>,
     /// SASL failures so far.
     pub failures: u32,
+    /// Whether that account is disabled.
+    pub disabled: bool,
     /// Which account the running exchange is for, as it says.
     pub guessed: Option<BareJid>,
     /// A failure that waits for its time.
@@ -498,6 +500,10 @@ impl Core {
     }
 
     pub(super) fn on_deadline(&mut self, now: Now, out: &mut Outputs) {
+        if self.stops_at.is_some_and(|at| at <= now.mono) {
+            self.stops_at = None;
+            out.stop = true;
+        }
         while let Some((at, conn, due)) = self.timers.pop(now.mono) {
             let Some(stream) = self.streams.get_mut(conn) else { continue };
             if stream.deadlines.at(due) != Some(at) {

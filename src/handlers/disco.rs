@@ -11,7 +11,7 @@ use super::prelude::*;
 use crate::core::form::{self, Input};
 use crate::core::stream::Stream;
 use crate::handlers::blocking::on_speaking_terms;
-use crate::handlers::{HANDLERS, StreamPhase, mam, muc, pep, presence};
+use crate::handlers::{HANDLERS, StreamPhase, commands, mam, muc, pep, presence};
 
 pub(super) const HANDLER: Handler = Handler {
     name: "disco",
@@ -94,9 +94,12 @@ pub(crate) fn caps_ver(contacts: &[(String, String)], registration_open: bool, a
 }
 
 fn host_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
+    let node = iq.payload.attr("node");
+    if let Some(node) = node.filter(|node| commands::is_node(node)) {
+        return commands::describe(cx, iq, node);
+    }
     let Cx { core, out, conn, .. } = cx;
     let host = core.hosts.iter().find(|host| host.name == iq.addressee.as_str()).ok_or(StanzaError::ITEM_NOT_FOUND)?;
-    let node = iq.payload.attr("node");
     if node.is_some_and(|node| node.strip_prefix(CAPS_NODE).and_then(|rest| rest.strip_prefix('#')) != Some(&host.caps)) {
         return Err(StanzaError::ITEM_NOT_FOUND);
     }
@@ -125,8 +128,8 @@ fn write_contacts(w: &mut Writer<'_>, fields: &[(String, Vec<&str>)]) {
 
 /// The services that stand beside the host.
 fn host_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    if iq.payload.attr("node").is_some() {
-        return Err(StanzaError::ITEM_NOT_FOUND);
+    if let Some(node) = iq.payload.attr("node") {
+        return commands::list(cx, iq, node);
     }
     let host = cx.core.hosts.iter().find(|host| host.name == iq.addressee.as_str());
     cx.out.reply(cx.conn, iq, |w| {

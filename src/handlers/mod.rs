@@ -44,6 +44,7 @@ macro_rules! handlers {
 
 handlers! {
     bind, bind2(State), blocking(State), carbons(State), csi, disco, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, vcard, version,
+    administration, commands,
 }
 
 /// What features keep for an account in use.
@@ -69,6 +70,7 @@ impl PerAccount {
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) bind2: bind2::Binding,
+    pub(crate) commands: commands::Sessions,
     pub(crate) mam: mam::Ids,
     pub(crate) message: message::Receivers,
     pub(crate) muc: muc::Rooms,

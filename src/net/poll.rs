@@ -109,6 +109,8 @@ pub(crate) struct Loop {
     commands: u64,
     pub(super) on_delivered: Option<OnDelivered>,
     stops_at: Option<Duration>,
+    /// An administrator wants the end.
+    pub(super) is_stop_due: bool,
 }
 
 impl Loop {
@@ -153,6 +155,7 @@ impl Loop {
             commands: 0,
             on_delivered: parts.on_delivered,
             stops_at: None,
+            is_stop_due: false,
         })
     }
 
@@ -184,6 +187,9 @@ impl Loop {
         }
         self.accept();
         self.meet_deadlines();
+        if std::mem::take(&mut self.is_stop_due) {
+            self.stop();
+        }
         self.serve_ready();
         // The disk works while the sockets are written to.
         self.ask_store();

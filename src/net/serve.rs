@@ -44,6 +44,7 @@ impl Loop {
                 }
             }
             self.orders.extend(out.conns.drain(..));
+            self.is_stop_due |= std::mem::take(&mut out.stop);
             let Some(order) = self.orders.pop_front() else { return };
             self.carry_out(order);
         }

@@ -21,7 +21,10 @@ pub(super) fn credentials(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid) ->
         Some(_) => None,
         None => row(tx, user)?,
     };
-    Ok(Stored::Credentials(row.and_then(|row| row.credentials)))
+    Ok(match row {
+        Some(AccountRow { credentials, disabled: true, .. }) => Stored::Disabled(credentials),
+        row => Stored::Credentials(row.and_then(|row| row.credentials)),
+    })
 }
 
 /// Finding out takes as long for an account that does not exist.
@@ -34,11 +37,60 @@ pub(super) fn verify(engine: &mut impl Engine, rules: &mut Rules, user: &BareJid
                 Ok(())
             })?;
         }
-        return Ok(Stored::Verified(verified));
+        let disabled = verified && alone(engine, false, |tx| is_disabled(tx, user))?;
+        return Ok(if disabled { Stored::Disabled(None) } else { Stored::Verified(verified) });
     }
     let row = alone(engine, false, |tx| row(tx, user))?;
+    let disabled = row.as_ref().is_some_and(|row| row.disabled);
     let credentials = row.and_then(|row| row.credentials);
-    Ok(Stored::Verified(auth::verify(credentials.as_ref(), &rules.scheme, password)))
+    let verified = auth::verify(credentials.as_ref(), &rules.scheme, password);
+    Ok(if verified && disabled { Stored::Disabled(None) } else { Stored::Verified(verified) })
+}
+
+fn is_disabled(tx: &mut Staged<'_>, user: &BareJid) -> Result<bool, StoreError> {
+    Ok(row(tx, user)?.is_some_and(|row| row.disabled))
+}
+
+pub(super) fn disable(tx: &mut Staged<'_>, user: &BareJid, disabled: bool) -> StoreReply {
+    let row = row(tx, user)?.ok_or(StoreError::NoAccount)?;
+    tx.put(Table::Accounts, schema::account_key(user), schema::encode_account(&AccountRow { disabled, ..row }));
+    Ok(Stored::Done)
+}
+
+/// Gives a domain's accounts in order, behind `after`, until told to stop.
+fn each(
+    tx: &mut Staged<'_>,
+    domain: &str,
+    after: Option<&BareJid>,
+    give: &mut dyn FnMut(BareJid, bool) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let (mut from, to) = schema::domain_keys(domain);
+    if let Some(after) = after {
+        // The key with a zero byte behind it is the least one above the key.
+        from = from.max([&schema::account_key(after)[..], &[0]].concat());
+    }
+    let mut result = Ok(());
+    tx.scan(Table::Accounts, &from, &to, &mut |key, record| {
+        let account = schema::account_of_key(key).and_then(|account| Ok((account, schema::is_disabled(record)?)));
+        match account {
+            Ok((account, disabled)) => give(account, disabled),
+            Err(error) => {
+                result = Err(malformed(Table::Accounts, key, error));
+                ControlFlow::Continue(())
+            }
+        }
+    })?;
+    result
+}
+
+pub(super) fn census(tx: &mut Staged<'_>, domain: &str) -> StoreReply {
+    let (mut accounts, mut disabled) = (0, 0);
+    each(tx, domain, None, &mut |_, is_disabled| {
+        accounts += 1;
+        disabled += u64::from(is_disabled);
+        ControlFlow::Continue(())
+    })?;
+    Ok(Stored::Census { accounts, disabled })
 }
 
 /// Makes an account for a user whom somebody else knows. A name that was removed here is theirs to give again.
@@ -52,7 +104,7 @@ fn add(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid, created: UtcTime,
     let key = schema::account_key(user);
     let version = RosterVersion { epoch: u32::from_be_bytes(rules.random.array()), count: 0 };
     let roster = Roster { version, ..Roster::default() };
-    tx.put(Table::Accounts, key.clone(), schema::encode_account(&AccountRow { created, credentials }));
+    tx.put(Table::Accounts, key.clone(), schema::encode_account(&AccountRow { created, credentials, disabled: false }));
     tx.put(Table::Rosters, key, schema::encode_roster(&roster));
 }
 
@@ -126,27 +178,32 @@ pub(super) fn remove(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -> 
     Ok(Stored::Removed { contacts })
 }
 
-pub(super) fn list(tx: &mut Staged<'_>, domain: &str, after: Option<&BareJid>, max: usize) -> StoreReply {
-    let (mut from, to) = schema::domain_keys(domain);
-    if let Some(after) = after {
-        // The key with a zero byte behind it is the least one above the key.
-        from = from.max([&schema::account_key(after)[..], &[0]].concat());
-    }
-    let (mut accounts, mut result) = (Vec::new(), Ok(()));
-    tx.scan(Table::Accounts, &from, &to, &mut |key, _| {
+/// All accounts of a domain, or only the disabled ones.
+pub(super) fn list(
+    tx: &mut Staged<'_>,
+    domain: &str,
+    after: Option<&BareJid>,
+    max: usize,
+    only_disabled: bool,
+) -> StoreReply {
+    let mut accounts = Vec::new();
+    each(tx, domain, after, &mut |account, disabled| {
         if accounts.len() >= max {
             return ControlFlow::Break(());
         }
-        match schema::account_of_key(key) {
-            Ok(account) => accounts.push(account),
-            Err(error) => result = Err(malformed(Table::Accounts, key, error)),
+        if disabled || !only_disabled {
+            accounts.push(account);
         }
         ControlFlow::Continue(())
     })?;
-    result.map(|()| Stored::Accounts(accounts))
+    Ok(Stored::Accounts(accounts))
 }
 
 pub(super) fn activate(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -> StoreReply {
+    // Whoever was let in by something else than a password comes no further.
+    if is_disabled(tx, user)? {
+        return Err(StoreError::NoAccount);
+    }
     let roster = roster::load(tx, user)?.ok_or(StoreError::NoAccount)?;
     Ok(Stored::Account(Box::new(AccountRecord {
         roster,

@@ -157,7 +157,10 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
     match request {
         R::Credentials { user } => account::credentials(tx, rules, user),
         R::AccountRemove { user } => account::remove(tx, rules, user),
-        R::Accounts { domain, after, max } => account::list(tx, domain, after.as_ref(), *max),
+        R::AccountDisable { user, disabled } => account::disable(tx, user, *disabled),
+        R::Accounts { domain, after, max } => account::list(tx, domain, after.as_ref(), *max, false),
+        R::DisabledAccounts { domain, after, max } => account::list(tx, domain, after.as_ref(), *max, true),
+        R::Census { domain } => account::census(tx, domain),
         R::Activate { user } => account::activate(tx, rules, user),
         R::RosterPut { user, jid, name, groups } => roster::put(tx, rules, user, jid, name, groups),
         R::RosterRemove { user, jid } => roster::remove(tx, rules, user, jid),

@@ -7,7 +7,7 @@
 //! | table | key | record |
 //! |---|---|---|
 //! | `meta` | name | `format`: number of the format; `secret`: 32 bytes |
-//! | `accounts` | account | when created, password keys |
+//! | `accounts` | account | when created, password keys; version 2: flags |
 //! | `rosters` | account | version, items, requests |
 //! | `offline` | account 0x00 u64 | sequence number 0: counters; else a stanza, or where the archive has it |
 //! | `archive` | 0x00 | an id that is above all there are |
@@ -49,7 +49,7 @@ pub(super) const FORMAT_KEY: &[u8] = b"format";
 /// Key of the server's secret in `meta`.
 pub(super) const SECRET_KEY: &[u8] = b"secret";
 
-/// Version byte of every record so far, but for some of `offline`.
+/// Version byte of every record so far, but for some of `offline` and `accounts`.
 const V1: u8 = 1;
 /// Of those.
 const V2: u8 = 2;
@@ -334,6 +334,8 @@ pub(super) struct AccountRow {
     pub(super) created: UtcTime,
     /// `None` if somebody else checks the password.
     pub(super) credentials: Option<Credentials>,
+    /// Nobody logs in.
+    pub(super) disabled: bool,
 }
 
 /// What an account's stored messages come to.
@@ -393,13 +395,20 @@ pub(super) struct DocumentsHead {
     pub(super) private_bytes: u64,
 }
 
+/// The one flag of an account.
+const DISABLED: u8 = 1;
+
 /// Kinds of password keys.
 const NO_KEYS: u8 = 0;
 const SCRAM: u8 = 1;
 const SCRYPT: u8 = 2;
 
 pub(super) fn encode_account(row: &AccountRow) -> Vec<u8> {
-    let mut out = vec![V1];
+    // The older version has no flags; one is written only where there is one to tell.
+    let mut out = vec![if row.disabled { V2 } else { V1 }];
+    if row.disabled {
+        out.push(DISABLED);
+    }
     put_number(&mut out, row.created.0);
     match &row.credentials {
         None => out.push(NO_KEYS),
@@ -433,7 +442,8 @@ fn decode_scram_keys(input: &mut Input<'_>) -> Result<ScramKeys, Malformed> {
 }
 
 pub(super) fn decode_account(record: &[u8]) -> Result<AccountRow, Malformed> {
-    let mut input = Input::versioned(record)?;
+    let (version, mut input) = Input::either(record)?;
+    let disabled = input.disabled(version)?;
     let created = UtcTime(input.number()?);
     let credentials = match input.byte()? {
         NO_KEYS => None,
@@ -450,7 +460,13 @@ pub(super) fn decode_account(record: &[u8]) -> Result<AccountRow, Malformed> {
         _ => return Err(Malformed("unknown kind of password keys")),
     };
     input.end()?;
-    Ok(AccountRow { created, credentials })
+    Ok(AccountRow { created, credentials, disabled })
+}
+
+/// Whether an account is disabled, without reading the rest of its record.
+pub(super) fn is_disabled(record: &[u8]) -> Result<bool, Malformed> {
+    let (version, mut input) = Input::either(record)?;
+    input.disabled(version)
 }
 
 const TO: u8 = 1;
@@ -1004,6 +1020,23 @@ impl<'a> Input<'a> {
         }
     }
 
+    /// Of the first version or the second; which, is told.
+    fn either(record: &'a [u8]) -> Result<(u8, Input<'a>), Malformed> {
+        match record.split_first() {
+            Some((&V2, rest)) => Ok((V2, Input { rest })),
+            _ => Input::versioned(record).map(|input| (V1, input)),
+        }
+    }
+
+    /// The flags of an account, which came with the second version.
+    fn disabled(&mut self, version: u8) -> Result<bool, Malformed> {
+        match version {
+            V1 => Ok(false),
+            _ if self.byte()? == DISABLED => Ok(true),
+            _ => Err(Malformed("unknown flag of an account")),
+        }
+    }
+
     fn byte(&mut self) -> Result<u8, Malformed> {
         let (&byte, rest) = self.rest.split_first().ok_or(Malformed("short"))?;
         self.rest = rest;
@@ -1081,6 +1114,8 @@ mod tests {
         decode(&[&bytes[..], &[0]].concat()).expect_err("longer");
         let mut newer = bytes.clone();
         newer[0] += 1;
+        decode(&newer).expect_err("of another version");
+        newer[0] = V2 + 1;
         assert_eq!(decode(&newer).expect_err("newer"), Malformed("written by a newer version"));
         for at in 1..bytes.len() {
             for bit in 0..8 {
@@ -1104,8 +1139,10 @@ mod tests {
         };
         let scram = Credentials::Scram { sha256: keys(1), sha1: keys(0x11) };
         let scrypt = Credentials::Scrypt { log_n: 14, r: 8, p: 1, salt: vec![5; 2], hash: vec![6; 3] };
-        let account = |credentials| AccountRow { created: UtcTime(1_795_375_850_000), credentials };
+        let account = |credentials| AccountRow { created: UtcTime(1_795_375_850_000), credentials, disabled: false };
         check(&account(None), encode_account, decode_account, "01 90c4f5a5a034 00");
+        let disabled = AccountRow { disabled: true, ..account(None) };
+        check(&disabled, encode_account, decode_account, "02 01 90c4f5a5a034 00");
         check(
             &account(Some(scram)),
             encode_account,

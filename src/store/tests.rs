@@ -162,6 +162,10 @@ pub(super) fn show(reply: &StoreReply) -> String {
         Ok(Stored::Done) => "done".to_owned(),
         Ok(Stored::Credentials(credentials)) => if credentials.is_some() { "keys" } else { "no keys" }.to_owned(),
         Ok(Stored::Verified(verified)) => verified.to_string(),
+        Ok(Stored::Disabled(credentials)) => {
+            if credentials.is_some() { "keys, disabled" } else { "true, disabled" }.to_owned()
+        }
+        Ok(Stored::Census { accounts, disabled }) => format!("{accounts} ({disabled})"),
         Ok(Stored::Account(record)) => {
             let roster = &record.roster;
             let items = roster.items.iter().map(|(jid, item)| {
@@ -269,6 +273,11 @@ pub(super) fn again(request: &R) -> R {
         }
         R::PasswordSet { user, password } => R::PasswordSet { user: user.clone(), password: password.clone() },
         R::AccountRemove { user } => R::AccountRemove { user: user.clone() },
+        R::AccountDisable { user, disabled } => R::AccountDisable { user: user.clone(), disabled: *disabled },
+        R::Census { domain } => R::Census { domain: domain.clone() },
+        R::DisabledAccounts { domain, after, max } => {
+            R::DisabledAccounts { domain: domain.clone(), after: after.clone(), max: *max }
+        }
         R::Accounts { domain, after, max } => R::Accounts { domain: domain.clone(), after: after.clone(), max: *max },
         R::Activate { user } => R::Activate { user: user.clone() },
         R::RosterPut { user, jid, name, groups } => {
@@ -517,6 +526,8 @@ fn accounts() {
     let set = |user, password: &str| R::PasswordSet { user: jid(user), password: Zeroizing::new(password.to_owned()) };
     let list =
         |domain: &str, after: Option<&str>, max| R::Accounts { domain: domain.to_owned(), after: after.map(jid), max };
+    let disable = |user, disabled| R::AccountDisable { user: jid(user), disabled };
+    let disabled = |after: Option<&str>| R::DisabledAccounts { domain: "x".to_owned(), after: after.map(jid), max: 9 };
     check(&[
         (verify("a", "secret"), "false"),
         (R::Credentials { user: jid("a") }, "no keys"),
@@ -547,9 +558,25 @@ fn accounts() {
         (list("y", Some("b"), 9), "a@y"),
         (list("x", Some("b@y"), 9), ""),
         (list("z", None, 9), ""),
+        (disable("a", true), "done"),
+        (disable("z", true), "NoAccount"),
+        (R::Credentials { user: jid("a") }, "keys, disabled"),
+        (verify("a", "other"), "true, disabled"),
+        (verify("a", "wrong"), "false"),
+        (R::Activate { user: jid("a") }, "NoAccount"),
+        (R::Census { domain: "x".to_owned() }, "3 (1)"),
+        (disabled(None), "a@x"),
+        (disabled(Some("a")), ""),
+        // It stays so with another password.
+        (set("a", "more"), "done"),
+        (verify("a", "more"), "true, disabled"),
+        (disable("a", false), "done"),
+        (R::Activate { user: jid("a") }, "0"),
+        (verify("a", "more"), "true"),
+        (R::Census { domain: "x".to_owned() }, "3 (0)"),
         (R::AccountRemove { user: jid("a") }, ""),
         (R::AccountRemove { user: jid("a") }, "NoAccount"),
-        (verify("a", "other"), "false"),
+        (verify("a", "more"), "false"),
         // Reserved (tombstone).
         (create("a"), "Conflict"),
         (list("x", None, 9), "a.b@x b@x"),
@@ -886,6 +913,7 @@ pub(super) fn any_request(dice: &mut Dice) -> R {
         7 => verify(user, dice.pick(&["secret", "wrong"])),
         8 => R::PasswordSet { user: jid(user), password: Zeroizing::new("secret".to_owned()) },
         9 => R::Accounts { domain: "x".to_owned(), after: Some(jid(other)), max: number as usize },
+        10 if number == 0 => R::AccountDisable { user: jid(user), disabled: text.is_empty() },
         10 => R::Credentials { user: jid(user) },
         11..=14 => R::Activate { user: jid(user) },
         15..=18 => put(user, other, text),

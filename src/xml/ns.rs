@@ -154,6 +154,10 @@ pub const OOB: &str = "jabber:x:oob";
 pub const RETRACT_TOMBSTONE: &str = "urn:xmpp:message-retract:1#tombstone";
 /// Moderated message retraction, XEP-0425 version 0.2.
 pub const MODERATE_0: &str = "urn:xmpp:message-moderate:0";
+/// Ad-hoc commands, XEP-0050.
+pub const COMMANDS: &str = "http://jabber.org/protocol/commands";
+/// Service administration, XEP-0133: the type of its forms.
+pub const ADMIN: &str = "http://jabber.org/protocol/admin";
 /// Publish-Subscribe, XEP-0060.
 pub const PUBSUB: &str = "http://jabber.org/protocol/pubsub";
 /// What a node's owner asks, XEP-0060 section 8.

@@ -324,6 +324,9 @@ impl Machine {
         self.waiting.extend(self.outputs.store.drain(..));
         self.answers.extend(self.outputs.answers.drain(..).map(|(_, answer)| answer));
         self.outputs.delivered.clear();
+        if std::mem::take(&mut self.outputs.stop) {
+            self.step(Input::Shutdown);
+        }
         for order in std::mem::take(&mut self.outputs.conns) {
             self.carry_out(order);
         }

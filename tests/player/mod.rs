@@ -299,7 +299,7 @@ fn told(answer: &Answer) -> String {
     }
 }
 
-/// The configuration that a script's first lines ask for: `domains`, `registration` and `contacts` of every domain, keys of the
+/// The configuration that a script's first lines ask for: `domains` and the keys of every domain, keys of the
 /// file's top, and else of its `[limits]`. Rates are off unless it says otherwise, passwords are hashed as fast as is allowed.
 fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
     let mut domains = "capulet.test,montague.test,example.test";
@@ -318,6 +318,7 @@ fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
             "registration" => registration = value,
             "archive" => archive = value,
             "contacts" => contacts += &format!("contacts = {value}\n"),
+            "admins" => contacts += &format!("{key} = {value}\n"),
             "rooms" | "rooms_name" => contacts += &format!("{key} = {toml}\n"),
             "password_hash" | "scram_iterations" | "scrypt_log_n" => drop(top.insert(key, toml)),
             _ => drop(limits.insert(key, toml)),

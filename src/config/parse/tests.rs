@@ -252,6 +252,10 @@ fn domains() {
         "line 3: domain.contacts.admin: expected a list",
         "admin = [\"mailto:me@a\"]",
     );
+    check(
+        "[[domain]]\nname = \"a\"\nadmins = [\"a\", \"me@a\"]",
+        &[("line 3: domain.admins: \"a\" is no account", "")],
+    );
     contacts("[]", "line 3: domain.contacts: expected a section, found a list", "; write contacts = { … }");
 }
 
