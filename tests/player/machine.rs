@@ -86,6 +86,8 @@ pub struct Machine {
     conns: Vec<Conn>,
     slots: Vec<(bool, u32)>,
     waiting: VecDeque<(Ticket, StoreRequest)>,
+    /// The store answers only what [`Machine::commit`] lets it.
+    store_is_stalled: bool,
     resumed: VecDeque<ConnId>,
     commands: u64,
     /// Answers to commands, oldest first.
@@ -108,6 +110,7 @@ impl Machine {
             conns: Vec::new(),
             slots: Vec::new(),
             waiting: VecDeque::new(),
+            store_is_stalled: false,
             resumed: VecDeque::new(),
             commands: 0,
             answers: VecDeque::new(),
@@ -133,6 +136,22 @@ impl Machine {
         self.store.fail_nth(1, error);
     }
 
+    /// Whether the store answers nothing of itself.
+    pub fn stall_store(&mut self, on: bool) {
+        self.store_is_stalled = on;
+        self.settle();
+    }
+
+    /// A store that is stalled answers so many requests.
+    pub fn commit(&mut self, count: usize) -> Result<(), String> {
+        if count > self.waiting.len() {
+            return Err(format!("the store has {} requests: {:?}", self.waiting.len(), self.waiting));
+        }
+        self.answer(count);
+        self.settle();
+        Ok(())
+    }
+
     /// Whether a failure that was asked for has not come yet.
     pub fn failure_is_due(&self) -> bool {
         self.store.is_due()
@@ -153,6 +172,7 @@ impl Machine {
             conns: Vec::new(),
             slots: Vec::new(),
             waiting: VecDeque::new(),
+            store_is_stalled: false,
             resumed: VecDeque::new(),
             commands: 0,
             answers: VecDeque::new(),
@@ -261,8 +281,8 @@ impl Machine {
             self.flush(true);
             if let Some(conn) = self.resumed.pop_front() {
                 self.resume(conn);
-            } else if !self.waiting.is_empty() {
-                self.commit(self.waiting.len());
+            } else if !self.waiting.is_empty() && !self.store_is_stalled {
+                self.answer(self.waiting.len());
             } else if !self.outputs_are_due() {
                 return;
             }
@@ -282,9 +302,9 @@ impl Machine {
         if self.random.below(2) == 0 {
             self.flush(false);
         }
-        if self.random.below(3) == 0 && !self.waiting.is_empty() {
+        if self.random.below(3) == 0 && !self.waiting.is_empty() && !self.store_is_stalled {
             let count = 1 + self.random.below(self.waiting.len() as u64) as usize;
-            self.commit(count);
+            self.answer(count);
         }
         if self.random.below(2) == 0
             && let Some(conn) = self.resumed.pop_front()
@@ -386,7 +406,7 @@ impl Machine {
     }
 
     /// One commit of the first `count` requests.
-    fn commit(&mut self, count: usize) {
+    fn answer(&mut self, count: usize) {
         let (tickets, batch): (Vec<Ticket>, Vec<StoreRequest>) = self.waiting.drain(..count).unzip();
         let replies = self.store.apply(&batch);
         assert_eq!(replies.len(), tickets.len(), "one reply for each request");

@@ -147,6 +147,8 @@ impl Player {
             Step::Advance(by) => self.machine().advance(*by),
             Step::Restart => self.restart()?,
             Step::FailStore(error) => self.machine().fail_store(*error),
+            Step::StallStore(on) => self.machine().stall_store(*on),
+            Step::Commit(count) => self.machine().commit(*count)?,
             Step::Command(words) => self.command(words)?,
             Step::Answer(expected) => self.answer(expected)?,
         }

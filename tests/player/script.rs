@@ -38,6 +38,10 @@ pub enum Step {
     Restart,
     /// `fail store once`
     FailStore(StoreError),
+    /// `stall store` and `unstall store`: whether it answers nothing of itself.
+    StallStore(bool),
+    /// `commit`: a stalled store answers so many requests.
+    Commit(usize),
     /// `command`
     Command(Vec<String>),
     /// `answer`
@@ -125,6 +129,9 @@ fn step(line: &str, words: &[&str]) -> Result<Step, String> {
         ["connect", rest @ ..] => connect(rest)?,
         ["tls", rest @ ..] => Step::Tls { name: rest.concat() },
         ["close", rest @ ..] => Step::Close { name: rest.concat() },
+        ["stall", "store"] => Step::StallStore(true),
+        ["unstall", "store"] => Step::StallStore(false),
+        ["commit", count] => Step::Commit(count.parse().map_err(|_| "commit is followed by a number")?),
         ["stall", rest @ ..] => Step::Stall { name: rest.concat(), on: true },
         ["unstall", rest @ ..] => Step::Stall { name: rest.concat(), on: false },
         ["account", jid, password] => Step::Account { jid: name(jid), password: name(password) },
