@@ -44,12 +44,10 @@ pub(crate) struct Queue {
     draining: Option<Drain>,
     /// Up to which message a resource has got what is stored, though it is stored still: it does not get that again.
     got: Vec<(ConnId, u64)>,
-    /// Number of the last drain.
-    drains: u32,
 }
 
 struct Drain {
-    /// Tells the answers to its questions from those to an earlier one's.
+    /// Tells the answers to its questions from those to an earlier one's, also of an earlier activation of the account.
     number: u32,
     /// To which resource.
     conn: ConnId,
@@ -91,14 +89,19 @@ impl Queue {
     }
 }
 
-/// Messages on their way into the store, by account.
+/// What is between all accounts and the store.
 #[derive(Default)]
-pub(crate) struct InFlight(HashMap<BareJid, u32>);
+pub(crate) struct InFlight {
+    /// Messages on their way into the store, by account.
+    puts: HashMap<BareJid, u32>,
+    /// Number of the last drain.
+    drains: u32,
+}
 
 impl InFlight {
     /// Whether any is on its way for this account.
     pub(super) fn any(&self, user: &BareJid) -> bool {
-        self.0.contains_key(user)
+        self.puts.contains_key(user)
     }
 }
 
@@ -168,7 +171,7 @@ pub(super) fn keep_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>, st
 
 fn put(core: &mut Core, request: StoreRequest, waiting: Waiting, out: &mut Outputs) {
     let Waiting::Put { user, .. } = &waiting else { return };
-    *core.shared.offline.0.entry(user.clone()).or_insert(0) += 1;
+    *core.shared.offline.puts.entry(user.clone()).or_insert(0) += 1;
     if let Some(account) = core.accounts.find_mut(user.as_str()) {
         account.per.offline.stored = true;
     }
@@ -217,7 +220,7 @@ pub(crate) fn on_put(
     reply: Result<(), StoreError>,
     out: &mut Outputs,
 ) {
-    let in_flight = &mut core.shared.offline.0;
+    let in_flight = &mut core.shared.offline.puts;
     if let Some(count) = in_flight.get_mut(user) {
         *count -= 1;
         if *count == 0 {
@@ -254,9 +257,10 @@ pub(super) fn start(core: &mut Core, user: &BareJid, conn: ConnId, out: &mut Out
     let queue = &mut account.per.offline;
     // A resource that waits to be resumed acknowledges nothing: who is there gets the messages, once more if need be.
     if queue.stored && queue.drains_to().is_none_or(ConnId::is_ghost) {
-        queue.drains = queue.drains.wrapping_add(1);
+        let number = core.shared.offline.drains.wrapping_add(1);
+        core.shared.offline.drains = number;
         let delivered_to = queue.got.iter().find(|(known, _)| *known == conn).map_or(0, |(_, number)| *number);
-        queue.draining = Some(Drain { number: queue.drains, conn, delivered_to, step: Step::Reading });
+        queue.draining = Some(Drain { number, conn, delivered_to, step: Step::Reading });
         read(core, user, out);
     }
 }
