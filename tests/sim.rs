@@ -57,7 +57,10 @@ fn promises_are_kept() {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
                     match live(*seed, None) {
                         Ok(report) => total.lock().expect("no panic here").add(&report),
-                        Err(what) => failures.lock().expect("no panic here").push((*seed, what)),
+                        Err(what) => {
+                            eprintln!("WHINCHAT_SEED={seed}: {what}");
+                            failures.lock().expect("no panic here").push((*seed, what));
+                        }
                     }
                 }
             });

@@ -174,6 +174,10 @@ impl Device {
         self.index
     }
 
+    pub fn is_away(&self) -> bool {
+        self.phase == Phase::Away
+    }
+
     pub fn is_online(&self) -> bool {
         self.phase == Phase::Online
     }

@@ -558,6 +558,9 @@ impl Land {
         let mut replies = Vec::new();
         for part in [quick, slow].into_iter().filter(|part| !part.is_empty()) {
             let (tickets, batch): (Vec<Ticket>, Vec<StoreRequest>) = part.into_iter().unzip();
+            for request in batch.iter().filter(|_| self.is_traced) {
+                self.note(|| format!("   asked: {}", shortened(request)));
+            }
             let kept: Vec<Option<(usize, bool)>> = batch.iter().map(kept_message).collect();
             let Outcome::Replies(answers) = self.vault.apply(batch) else { return None };
             assert_eq!(answers.len(), tickets.len(), "one reply for each request");
@@ -565,6 +568,9 @@ impl Land {
                 if let Some((message, is_left)) = message {
                     self.oracle.on_kept(message, is_left, answer.is_ok());
                 }
+            }
+            for answer in answers.iter().filter(|_| self.is_traced) {
+                self.note(|| format!("   answered: {}", shortened(answer)));
             }
             replies.extend(tickets.into_iter().zip(answers));
         }
@@ -651,6 +657,11 @@ fn kept_message(request: &StoreRequest) -> Option<(usize, bool)> {
     let text = std::str::from_utf8(stanza).ok()?;
     let (_, rest) = text.split_once("id='m")?;
     Some((rest.split('\'').next()?.parse().ok()?, is_left))
+}
+
+/// As much of it as is worth a line.
+fn shortened(value: &impl std::fmt::Debug) -> String {
+    format!("{value:?}").chars().take(200).collect()
 }
 
 fn born(config: &Config, vault: &Vault, dice: &mut Dice) -> Core {

@@ -175,6 +175,10 @@ impl World {
             self.land.shut_down();
         }
         self.land.vault.mend();
+        for device in self.devices.iter_mut().filter(|device| device.is_away()) {
+            let pause = self.land.dice.time(Duration::from_secs(5));
+            device.act_in(&mut self.land, pause);
+        }
         let limits = &self.land.config.limits;
         let longest = limits.idle_ping + limits.ping_answer + limits.write_stall + limits.resume_time;
         self.settle(longest * 2);
