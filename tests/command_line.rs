@@ -128,6 +128,12 @@ fn accounts_without_a_server() {
     place.check("user add romeo@example.org", "correct horse\n", 1, "not served here");
     place.check("user list", "", 0, "juliet@localhost\n");
     place.check("user list example.org", "", 2, "not served here");
+    place.check("room list", "", 0, "");
+    place.check("room list example.org", "", 2, "not served here");
+    place.check("room show hall@conference.localhost", "", 1, "there is no such thing");
+    place.check("room destroy hall@localhost", "", 1, "not a room of a service here");
+    place.check("room affiliate hall@conference.localhost juliet@localhost king", "", 2, "owner, admin, member");
+    place.check("room show localhost", "", 2, "is no room");
     place.check("status", "", 1, "no server is running");
     place.check("user remove juliet@localhost", "", 0, "juliet@localhost is removed");
     place.check("user passwd juliet@localhost", "correct horse\n", 1, "no such account");
@@ -141,6 +147,8 @@ fn a_server_is_started_asked_and_ended() {
     place.check("user add juliet@localhost", "correct horse\n", 1, "the name is taken");
     place.check("user passwd juliet@localhost", "correct horse 2\n", 0, "new password");
     place.check("user list", "", 0, "juliet@localhost\n");
+    place.check("room list", "", 0, "");
+    place.check("room affiliate hall@conference.localhost juliet@localhost owner", "", 1, "there is no such thing");
     place.check("status", "", 0, "uptime_seconds");
     place.check("run", "", 1, "in use by another whinchat");
     assert!(place.0.join("data/admin.sock").exists());

@@ -8,6 +8,7 @@
 //! reply   = *( "= " text LF ) ( "ok" LF / "error " text LF )
 //!
 //! user-add JID PASSWORD | user-passwd JID PASSWORD | user-remove JID | user-list DOMAIN MAX [AFTER]
+//! room-list DOMAIN MAX [AFTER] | room-show JID | room-destroy JID | room-affiliate JID JID AFFILIATION
 //! send FROM TO BODY | status                    one line "= name value" for each counter
 //! ```
 //!
@@ -26,6 +27,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 use crate::config::Config;
+use crate::core::rooms::{Affiliation, RoomItem};
 use crate::core::{Answer, Command, CommandId, Core, Input, Now, Outputs, Seeds, StoreError, UtcTime};
 use crate::jid::BareJid;
 use crate::store::Store;
@@ -33,7 +35,7 @@ use crate::store::Store;
 /// Bytes of a request. Holds the longest address and password there is, every byte escaped.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
-/// The most accounts that one `user-list` names.
+/// The most accounts that one `user-list` names, or rooms that one `room-list` does.
 pub const LIST_MAX: usize = 500;
 
 /// Where the socket of a data directory is.
@@ -58,6 +60,15 @@ fn encode(command: &Command) -> Zeroizing<String> {
         Command::UserList { domain, after: None, max } => add("user-list", &[domain, &max.to_string()]),
         Command::UserList { domain, after: Some(after), max } => {
             add("user-list", &[domain, &max.to_string(), after.as_str()]);
+        }
+        Command::RoomList { domain, after: None, max } => add("room-list", &[domain, &max.to_string()]),
+        Command::RoomList { domain, after: Some(after), max } => {
+            add("room-list", &[domain, &max.to_string(), after.as_str()]);
+        }
+        Command::RoomShow { room } => add("room-show", &[room.as_str()]),
+        Command::RoomDestroy { room } => add("room-destroy", &[room.as_str()]),
+        Command::RoomAffiliate { room, user, to } => {
+            add("room-affiliate", &[room.as_str(), user.as_str(), to.name()]);
         }
         Command::SendMessage { from, to, body } => add("send", &[from, to, body]),
         Command::Status => add("status", &[]),
@@ -84,11 +95,27 @@ fn decode(line: &str) -> Result<Command, String> {
             after: after.first().map(|after| account(after)).transpose()?,
             max: max.parse::<usize>().map_err(|_| "a number that is none")?.min(LIST_MAX),
         },
+        ("room-list", [domain, max, after @ ..]) if after.len() < 2 => Command::RoomList {
+            domain: (*domain).to_owned(),
+            after: after.first().map(|after| account(after)).transpose()?,
+            max: max.parse::<usize>().map_err(|_| "a number that is none")?.min(LIST_MAX),
+        },
+        ("room-show", [room]) => Command::RoomShow { room: account(room)? },
+        ("room-destroy", [room]) => Command::RoomDestroy { room: account(room)? },
+        ("room-affiliate", [room, user, to]) => Command::RoomAffiliate {
+            room: account(room)?,
+            user: account(user)?,
+            to: Affiliation::named(to).ok_or("an affiliation is one of owner, admin, member, none, outcast")?,
+        },
         ("send", [from, to, body]) => {
             Command::SendMessage { from: (*from).to_owned(), to: (*to).to_owned(), body: (*body).to_owned() }
         }
         ("status", []) => Command::Status,
-        ("user-add" | "user-passwd" | "user-remove" | "user-list" | "send" | "status", _) => {
+        (
+            "user-add" | "user-passwd" | "user-remove" | "user-list" | "room-list" | "room-show" | "room-destroy"
+            | "room-affiliate" | "send" | "status",
+            _,
+        ) => {
             return Err(format!("{verb} with {} arguments", arguments.len()));
         }
         _ => {
@@ -108,6 +135,15 @@ fn spell(answer: Answer) -> Result<Vec<String>, String> {
     match answer {
         Answer::Done => Ok(Vec::new()),
         Answer::Users(users) => Ok(users.iter().map(|user| user.as_str().to_owned()).collect()),
+        Answer::Rooms(rooms) => {
+            let line = |room: &RoomItem| {
+                let hidden = if room.public { "" } else { "(hidden)" };
+                let words = [room.jid.as_str(), room.name.as_str(), hidden];
+                words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+            };
+            Ok(rooms.iter().map(line).collect())
+        }
+        Answer::Room(lines) => Ok(lines.iter().map(|(name, value)| format!("{name} {value}")).collect()),
         Answer::Status(counters) => Ok(counters.iter().map(|(name, value)| format!("{name} {value}")).collect()),
         Answer::Invalid(reason) => Err(reason),
         Answer::Refused(error) => Err(match error {

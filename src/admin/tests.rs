@@ -61,6 +61,14 @@ fn commands_survive_their_line() {
         Command::SendMessage { from: "example.org".to_owned(), to: "a@b".to_owned(), body: "Good night!\n".to_owned() },
         "send example.org a@b Good\\snight!\\n",
     );
+    let room = || jid("hall@conference.example.org");
+    let list = |after| Command::RoomList { domain: "example.org".to_owned(), after, max: 7 };
+    check(list(None), "room-list example.org 7");
+    check(list(Some(room())), "room-list example.org 7 hall@conference.example.org");
+    check(Command::RoomShow { room: room() }, "room-show hall@conference.example.org");
+    check(Command::RoomDestroy { room: room() }, "room-destroy hall@conference.example.org");
+    let affiliate = Command::RoomAffiliate { room: room(), user: user(), to: Affiliation::Outcast };
+    check(affiliate, "room-affiliate hall@conference.example.org juliet@example.org outcast");
     check(Command::Status, "status");
 }
 
@@ -98,6 +106,12 @@ fn round_trips() {
     let (server, commands) = serve(&directory.0, |command| match command {
         Command::Status => Some(Answer::Status(vec![("connections", 3), ("uptime_seconds", 86_400)])),
         Command::UserList { .. } => Some(Answer::Users(vec![jid("a@example.org"), jid("b@example.org")])),
+        Command::RoomList { .. } => {
+            let room = |public| RoomItem { jid: jid("hall@c"), name: "The hall".to_owned(), public };
+            Some(Answer::Rooms(vec![room(true), RoomItem { name: String::new(), ..room(false) }]))
+        }
+        Command::RoomShow { .. } => Some(Answer::Room(vec![("occupants", "2".to_owned()), ("name", String::new())])),
+        Command::RoomDestroy { .. } | Command::RoomAffiliate { .. } => Some(Answer::Refused(StoreError::NotFound)),
         Command::UserAdd { .. } => Some(Answer::Refused(StoreError::Conflict)),
         Command::UserRemove { .. } => Some(Answer::Done),
         Command::UserPassword { .. } => Some(Answer::Invalid("The password is \"1 2\".\n".to_owned())),
@@ -116,6 +130,10 @@ fn round_trips() {
     let user = jid("juliet@example.org");
     let list = Command::UserList { domain: "example.org".to_owned(), after: Some(user.clone()), max: 2 };
     let message = Command::SendMessage { from: String::new(), to: String::new(), body: String::new() };
+    let rooms = Command::RoomList { domain: "example.org".to_owned(), after: None, max: 2 };
+    check(rooms, Ok(&["hall@c The hall", "hall@c (hidden)"]));
+    check(Command::RoomShow { room: jid("hall@c") }, Ok(&["occupants 2", "name "]));
+    check(Command::RoomDestroy { room: jid("hall@c") }, Err("there is no such thing"));
     check(Command::Status, Ok(&["connections 3", "uptime_seconds 86400"]));
     check(list, Ok(&["a@example.org", "b@example.org"]));
     check(Command::UserAdd { user: user.clone(), password: secret("p w") }, Err("the name is taken"));
@@ -125,7 +143,7 @@ fn round_trips() {
     check(Command::UserAdd { user, password: secret(&" ".repeat(REQUEST_BYTES_MAX)) }, Err("too long"));
     drop(server);
     let seen: Vec<_> = commands.iter().collect();
-    assert_eq!(seen.len(), 6, "{seen:?}");
+    assert_eq!(seen.len(), 9, "{seen:?}");
     assert!(matches!(ask(&directory.0, &Command::Status), Err(AskError::NotRunning)));
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use pico_args::Arguments;
+use whinchat::core::rooms::Affiliation;
 
 use super::Failure;
 
@@ -16,6 +17,11 @@ Usage:
   whinchat user passwd ADDRESS     change a password; ends the account's sessions
   whinchat user remove ADDRESS     remove an account with all it has
   whinchat user list [DOMAIN]      list accounts
+  whinchat room list [DOMAIN]      list rooms, hidden ones too
+  whinchat room show ROOM          tell what a room is, who has a say in it, who is in it
+  whinchat room destroy ROOM       end a room
+  whinchat room affiliate ROOM ADDRESS owner|admin|member|none|outcast
+                                   say what an account is to a room
   whinchat status                  show the counters of the running server
   whinchat features                list what the server speaks
   whinchat --help | --version
@@ -28,7 +34,7 @@ Without any configuration the server runs as a try-out: domain localhost, reacha
 from this machine only, data in ./whinchat-data.
 
 SIGTERM and SIGINT end the server in order, SIGHUP makes it read its certificates
-again. The user commands work whether the server runs or not.
+again. The user and room commands work whether the server runs or not.
 
 Exit codes: 0 done, 1 failed, 2 the command line or the configuration is wrong.
 ";
@@ -42,7 +48,17 @@ pub enum Invocation {
     Check { config: Option<PathBuf> },
     Features,
     Status { config: Option<PathBuf> },
+    Room { config: Option<PathBuf>, action: RoomAction },
     User { config: Option<PathBuf>, action: UserAction },
+}
+
+/// What to do with rooms. Addresses are as typed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RoomAction {
+    List { domain: Option<String> },
+    Show { room: String },
+    Destroy { room: String },
+    Affiliate { room: String, user: String, to: Affiliation },
 }
 
 /// What to do with accounts. Addresses are as typed.
@@ -71,6 +87,7 @@ pub fn parse(mut arguments: Arguments) -> Result<Invocation, Failure> {
         Some("features") => Invocation::Features,
         Some("status") => Invocation::Status { config },
         Some("user") => Invocation::User { config, action: user_action(&mut arguments, password_stdin)? },
+        Some("room") => Invocation::Room { config, action: room_action(&mut arguments)? },
         Some("help") => Invocation::Help,
         Some(other) => return Err(usage(&format!("there is no command {other:?}"))),
     };
@@ -101,6 +118,25 @@ fn user_action(arguments: &mut Arguments, password_stdin: bool) -> Result<UserAc
         Some("remove") => Ok(UserAction::Remove { user: user()? }),
         Some("list") => Ok(UserAction::List { domain: free(arguments)? }),
         _ => Err(usage("whinchat user takes one of add, passwd, remove, list")),
+    }
+}
+
+fn room_action(arguments: &mut Arguments) -> Result<RoomAction, Failure> {
+    let action = arguments.subcommand().ok().flatten();
+    let mut next = |missing: &str| free(arguments)?.ok_or_else(|| usage(missing));
+    const WHICH: &str = "which room? Write its address, such as hall@conference.example.org";
+    match action.as_deref() {
+        Some("list") => Ok(RoomAction::List { domain: free(arguments)? }),
+        Some("show") => Ok(RoomAction::Show { room: next(WHICH)? }),
+        Some("destroy") => Ok(RoomAction::Destroy { room: next(WHICH)? }),
+        Some("affiliate") => {
+            const WHAT: &str = "as what? Write one of owner, admin, member, none, outcast";
+            let room = next(WHICH)?;
+            let user = next("whom? Write an account's address, such as juliet@example.org")?;
+            let to = Affiliation::named(&next(WHAT)?).ok_or_else(|| usage(WHAT))?;
+            Ok(RoomAction::Affiliate { room, user, to })
+        }
+        _ => Err(usage("whinchat room takes one of list, show, destroy, affiliate")),
     }
 }
 
@@ -158,6 +194,13 @@ mod tests {
             action(UserAction::Password { user: user(), password_stdin: true }),
         );
         check("user remove juliet@example.org", action(UserAction::Remove { user: user() }));
+        let room = |action| Invocation::Room { config: None, action };
+        let hall = || "hall@c".to_owned();
+        check("room list", room(RoomAction::List { domain: None }));
+        check("room show hall@c", room(RoomAction::Show { room: hall() }));
+        check("room destroy hall@c", room(RoomAction::Destroy { room: hall() }));
+        let affiliate = RoomAction::Affiliate { room: hall(), user: user(), to: Affiliation::None };
+        check("room affiliate hall@c juliet@example.org none", room(affiliate));
         check("user list", action(UserAction::List { domain: None }));
         check("user list example.org", action(UserAction::List { domain: Some("example.org".to_owned()) }));
         check(

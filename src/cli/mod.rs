@@ -4,6 +4,7 @@ mod arguments;
 mod data;
 mod inspect;
 mod logger;
+mod rooms;
 mod run;
 mod users;
 
@@ -80,6 +81,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Invocation::Status { config } => inspect::status(&load(config)?),
+        Invocation::Room { config, action } => rooms::carry_out(&load(config)?, action),
         Invocation::User { config, action } => users::carry_out(&load(config)?, action),
     });
     match done {

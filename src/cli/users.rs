@@ -19,7 +19,7 @@ use super::{Failure, Loaded, print};
 const PASSWORD_INPUT_BYTES: u64 = 4096;
 
 pub fn carry_out(loaded: &Loaded, action: UserAction) -> Result<(), Failure> {
-    let mut accounts = Accounts { config: &loaded.config, opened: None };
+    let mut accounts = Accounts::new(&loaded.config);
     match action {
         UserAction::Add { user, password_stdin } => {
             let user = parse_user(&user, &loaded.config)?;
@@ -45,19 +45,7 @@ pub fn carry_out(loaded: &Loaded, action: UserAction) -> Result<(), Failure> {
 
 /// Prints the accounts of a domain, or of every one.
 fn list(accounts: &mut Accounts<'_>, domain: Option<String>) -> Result<(), Failure> {
-    let served = accounts.config.domains.iter().map(|served| served.name.clone());
-    let domains = match domain {
-        None => served.collect(),
-        Some(domain) => {
-            let prepared = whinchat::jid::prepare_domain(&domain);
-            let name = prepared.map_err(|error| Failure::usage(format_args!("{domain:?} is no domain: {error}")))?;
-            if !served.into_iter().any(|served| served == name) {
-                return Err(Failure::usage(format_args!("the domain {name} is not served here")));
-            }
-            vec![name.into_owned()]
-        }
-    };
-    for domain in domains {
+    for domain in domains(accounts.config, domain)? {
         let mut after = None;
         loop {
             let users = accounts.ask(Command::UserList { domain: domain.clone(), after, max: LIST_MAX })?;
@@ -71,15 +59,35 @@ fn list(accounts: &mut Accounts<'_>, domain: Option<String>) -> Result<(), Failu
     Ok(())
 }
 
-/// The way to the accounts.
-struct Accounts<'c> {
+/// The domain that was named, else all.
+pub(super) fn domains(config: &Config, named: Option<String>) -> Result<Vec<String>, Failure> {
+    let served = config.domains.iter().map(|served| served.name.clone());
+    match named {
+        None => Ok(served.collect()),
+        Some(domain) => {
+            let prepared = whinchat::jid::prepare_domain(&domain);
+            let name = prepared.map_err(|error| Failure::usage(format_args!("{domain:?} is no domain: {error}")))?;
+            if !served.into_iter().any(|served| served == name) {
+                return Err(Failure::usage(format_args!("the domain {name} is not served here")));
+            }
+            Ok(vec![name.into_owned()])
+        }
+    }
+}
+
+/// The way to what the store has.
+pub(super) struct Accounts<'c> {
     config: &'c Config,
     /// The store with the right to it, once it turned out that no server runs.
     opened: Option<(RedbStore, DataDirectory)>,
 }
 
-impl Accounts<'_> {
-    fn ask(&mut self, command: Command) -> Result<Vec<String>, Failure> {
+impl<'c> Accounts<'c> {
+    pub(super) fn new(config: &'c Config) -> Accounts<'c> {
+        Accounts { config, opened: None }
+    }
+
+    pub(super) fn ask(&mut self, command: Command) -> Result<Vec<String>, Failure> {
         if self.opened.is_none() {
             match ask(&self.config.data, &command) {
                 Err(AskError::NotRunning) => {}
@@ -106,7 +114,7 @@ fn open(config: &Config) -> Result<(RedbStore, DataDirectory), Failure> {
     Ok((store, directory))
 }
 
-fn parse_user(text: &str, config: &Config) -> Result<BareJid, Failure> {
+pub(super) fn parse_user(text: &str, config: &Config) -> Result<BareJid, Failure> {
     let user = BareJid::parse(text).map_err(|error| Failure::usage(format_args!("{text:?} is no address: {error}")))?;
     if user.local().is_none() {
         let domain = config.domains.first().map_or("example.org", |domain| &domain.name);

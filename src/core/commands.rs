@@ -7,6 +7,7 @@ use crate::core::parked::{CommandContext, Waiting};
 use crate::core::stream::Phase;
 use crate::core::{Core, Now, Outputs};
 use crate::handlers;
+use crate::handlers::muc::operator::{self, Order};
 use crate::jid::{BareJid, JidRef};
 use crate::xml::{Writer, ns};
 
@@ -32,6 +33,15 @@ impl Core {
                 self.send_message(now, &from, &to, &body, out)?;
                 return Ok(Some(Answer::Done));
             }
+            Command::RoomList { domain, after, max } => {
+                operator::list(self, id, &domain, after, max, out);
+                return Ok(None);
+            }
+            Command::RoomShow { room } => return Ok(self.on_room(now, id, room, Order::Show, out)),
+            Command::RoomDestroy { room } => return Ok(self.on_room(now, id, room, Order::Destroy, out)),
+            Command::RoomAffiliate { room, user, to } => {
+                return Ok(self.on_room(now, id, room, Order::Affiliate(user, to), out));
+            }
             Command::UserAdd { user, password } => {
                 self.check_local(&user)?;
                 Prepared::chosen(&password).map_err(|error| error.to_string())?;
@@ -52,6 +62,11 @@ impl Core {
         };
         self.ask(request, Waiting::Command(id, context), out);
         Ok(None)
+    }
+
+    fn on_room(&mut self, now: Now, id: CommandId, room: BareJid, order: Order, out: &mut Outputs) -> Option<Answer> {
+        operator::carry_out(self, now, id, room, order, out);
+        None
     }
 
     fn check_local(&self, user: &BareJid) -> Result<(), String> {

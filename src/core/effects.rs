@@ -13,7 +13,7 @@ use crate::core::archive::{ArchiveFilter, ArchiveId, ArchivePage, ArchivePaging,
 use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
 use crate::core::pubsub::{LastItem, Operation, Outcome};
-use crate::core::rooms::{Line, RoomItem, RoomRecord, RoomState, Tombstone};
+use crate::core::rooms::{Affiliation, Line, RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
 use crate::jid::{BareJid, Jid};
 
@@ -180,6 +180,34 @@ pub enum Command {
         /// At most this many.
         max: usize,
     },
+    /// Lists the rooms of a domain, hidden ones too.
+    RoomList {
+        /// Domain of accounts, not that of its service of rooms.
+        domain: String,
+        /// Only rooms behind this one.
+        after: Option<BareJid>,
+        /// At most this many.
+        max: usize,
+    },
+    /// Tells what a room is and who is in it.
+    RoomShow {
+        /// Room.
+        room: BareJid,
+    },
+    /// Ends a room; who is in it is put out.
+    RoomDestroy {
+        /// Room.
+        room: BareJid,
+    },
+    /// Changes an account's relation to a room.
+    RoomAffiliate {
+        /// Room.
+        room: BareJid,
+        /// Account.
+        user: BareJid,
+        /// What it is to be.
+        to: Affiliation,
+    },
     /// Sends a chat message from an account or from the server.
     SendMessage {
         /// A bare JID of ours, or a served domain.
@@ -206,6 +234,14 @@ impl fmt::Debug for Command {
             Command::UserList { domain, after, max } => {
                 f.debug_struct("UserList").field("domain", domain).field("after", after).field("max", max).finish()
             }
+            Command::RoomList { domain, after, max } => {
+                f.debug_struct("RoomList").field("domain", domain).field("after", after).field("max", max).finish()
+            }
+            Command::RoomShow { room } => f.debug_struct("RoomShow").field("room", room).finish(),
+            Command::RoomDestroy { room } => f.debug_struct("RoomDestroy").field("room", room).finish(),
+            Command::RoomAffiliate { room, user, to } => {
+                f.debug_struct("RoomAffiliate").field("room", room).field("user", user).field("to", to).finish()
+            }
             Command::SendMessage { from, to, body: _ } => {
                 f.debug_struct("SendMessage").field("from", from).field("to", to).finish_non_exhaustive()
             }
@@ -221,6 +257,10 @@ pub enum Answer {
     Done,
     /// Names of accounts.
     Users(Vec<BareJid>),
+    /// Rooms.
+    Rooms(Vec<RoomItem>),
+    /// What a room is: names and values; `owner`, `admin`, `member`, `outcast` and `occupant` once for each.
+    Room(Vec<(&'static str, String)>),
     /// Counters and gauges by name.
     Status(Vec<(&'static str, u64)>),
     /// The store did not do it.

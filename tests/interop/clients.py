@@ -252,7 +252,7 @@ async def run(binary, folder):
         juliet, romeo = await offline(server, juliet, romeo, "restart")
         await rooms(check, juliet, romeo)
         juliet, romeo = await offline(server, juliet, romeo, "kill")
-        await rooms_after(check, "kill", juliet, romeo)
+        await rooms_after(check, "kill", juliet, romeo, server)
         await chat(juliet, romeo)
         romeo = await resumption(juliet, romeo, server)
         await passwords(server, romeo)

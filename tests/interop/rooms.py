@@ -139,13 +139,18 @@ async def rooms(check, juliet, romeo):
     await romeo.enter()
 
 
-async def rooms_after(check, what, juliet, romeo):
+async def rooms_after(check, what, juliet, romeo, server):
     """The clients have logged in anew; they were in the room before."""
     juliet, romeo = Visitor(juliet, "Juliet"), Visitor(romeo, "Romeo")
     await refused(check, f"after a {what} the ping to oneself tells who is out", "not-acceptable", romeo.self_ping())
     _, subject, occupants, _ = await romeo.enter(maxstanzas=0)
     check(f"the room survives a {what}, without those who were in it", subject["subject"] == "Love" and len(occupants) <= 1)
     await juliet.enter()
+    check("the command line lists rooms", f"{ROOM} The hall (hidden)" in server.cli("room", "list").splitlines())
+    server.cli("room", "affiliate", str(ROOM), f"romeo@{DOMAIN}", "admin")
+    lines = server.cli("room", "show", str(ROOM)).splitlines()
+    expected = (f"owner juliet@{DOMAIN}", f"admin romeo@{DOMAIN}", "occupants 2", "subject Love")
+    check("and shows and changes who is what", all(line in lines for line in expected))
     await juliet.muc.destroy(ROOM, reason="Done", timeout=TIMEOUT)
     presence = await asyncio.wait_for(romeo.left.get(), TIMEOUT)
     check("destroyed", presence.xml.find(".//{*}destroy") is not None)

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use whinchat::config::Config;
+use whinchat::core::rooms::Affiliation;
 use whinchat::core::{Answer, Command, StoreError};
 use whinchat::jid::BareJid;
 use zeroize::Zeroizing;
@@ -261,6 +262,18 @@ impl Player {
                 after: Some(user(after)?),
                 max: max.parse().map_err(|_| "no number")?,
             },
+            ["room_list", domain] => Command::RoomList { domain: (*domain).to_owned(), after: None, max: 100 },
+            ["room_list", domain, after, max] => Command::RoomList {
+                domain: (*domain).to_owned(),
+                after: Some(user(after)?),
+                max: max.parse().map_err(|_| "no number")?,
+            },
+            ["room_show", room] => Command::RoomShow { room: user(room)? },
+            ["room_destroy", room] => Command::RoomDestroy { room: user(room)? },
+            ["room_affiliate", room, jid, to] => {
+                let to = Affiliation::named(to).ok_or("no affiliation")?;
+                Command::RoomAffiliate { room: user(room)?, user: user(jid)?, to }
+            }
             ["send_message", from, to, body @ ..] => {
                 Command::SendMessage { from: (*from).to_owned(), to: (*to).to_owned(), body: body.join(" ") }
             }
@@ -278,8 +291,12 @@ impl Player {
     /// Of counters only those that are named must be equal.
     fn answer(&mut self, expected: &str) -> Result<(), String> {
         let answer = self.machine().answers.pop_front().ok_or("there is no answer")?;
-        let came = told(&answer);
+        let came = told(&answer).trim_end().to_owned();
         let equal = match (&answer, expected.strip_prefix("status ")) {
+            (Answer::Room(_), _) => {
+                let named = expected.strip_prefix("room ").unwrap_or("?");
+                named.split(" | ").all(|one| came.split(" | ").any(|other| one == other.trim_start_matches("room ")))
+            }
             (Answer::Status(_), Some(named)) => named.split(' ').all(|one| came.split(' ').any(|other| one == other)),
             _ => came == expected || expected == "invalid *" && matches!(answer, Answer::Invalid(_)),
         };
@@ -292,6 +309,15 @@ fn told(answer: &Answer) -> String {
     match answer {
         Answer::Done => "done".to_owned(),
         Answer::Users(users) => format!("users {}", users.iter().map(BareJid::as_str).collect::<Vec<_>>().join(" ")),
+        Answer::Rooms(rooms) => {
+            format!("rooms {}", rooms.iter().map(|room| room.jid.as_str()).collect::<Vec<_>>().join(" "))
+        }
+        Answer::Room(lines) => {
+            format!(
+                "room {}",
+                lines.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" | ")
+            )
+        }
         Answer::Status(counters) => {
             let counters: Vec<String> = counters.iter().map(|(name, value)| format!("{name}={value}")).collect();
             format!("status {}", counters.join(" "))

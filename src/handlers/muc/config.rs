@@ -243,6 +243,24 @@ fn end(
     if [&end.reason, &end.password].iter().any(|text| text.len() > core.limits.room_text_bytes_max) {
         return Err(StanzaError::NOT_ACCEPTABLE.text("The reason is too long.").into());
     }
+    let iq = request.stanza.parked();
+    let told = move |conn: ConnId, result: Result<(), StanzaError>, out: &mut Outputs| match result {
+        Ok(()) => out.reply_empty(conn, &*iq),
+        Err(error) => out.reply_error(conn, &*iq, error),
+    };
+    destroy_room(core, now, request.conn, room, end, told, out)
+}
+
+/// Ends a room; `told` is called with the result before those who are in it hear of it.
+pub(super) fn destroy_room(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    room: &mut Room,
+    end: End,
+    told: impl FnOnce(ConnId, Result<(), StanzaError>, &mut Outputs) + 'static,
+    out: &mut Outputs,
+) -> Outcome {
     if room.saving {
         return Err(Refusal::Busy);
     }
@@ -254,17 +272,18 @@ fn end(
         owners: owners.map(|(owner, _)| owner.clone()).collect(),
     };
     let tombstone = room.stored.then_some(tombstone);
-    let iq = request.stanza.parked();
-    let then = move |core: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
-        match result {
-            Ok(()) => {
-                out.reply_empty(conn, &*iq);
-                empty(core, room, &Notice { end: Some(&end), ..Notice::default() }, out);
-            }
-            Err(error) => out.reply_error(conn, &*iq, error),
+    let then = move |core: &mut Core,
+                     _: Now,
+                     conn: ConnId,
+                     room: &mut Room,
+                     result: Result<(), StanzaError>,
+                     out: &mut Outputs| {
+        told(conn, result, out);
+        if result.is_ok() {
+            empty(core, room, &Notice { end: Some(&end), ..Notice::default() }, out);
         }
     };
-    commit(core, now, request.conn, room, Change::Destroy(tombstone), then, out);
+    commit(core, now, conn, room, Change::Destroy(tombstone), then, out);
     Ok(())
 }
 

@@ -98,23 +98,29 @@ fn list_rooms(
             Ok(_) => return out.reply_error(conn, &*iq, StanzaError::INTERNAL_SERVER_ERROR),
             Err(error) => return out.reply_error(conn, &*iq, error.into()),
         };
-        add_unstored(core, &domain, after.as_ref(), &mut rooms);
+        add_unstored(core, &domain, after.as_ref(), true, &mut rooms);
         rooms.truncate(max);
         out.reply(conn, &*iq, |w| write_rooms(core, &rooms, paged, w));
     });
     core.ask(request, Waiting::Room { conn, then }, out);
 }
 
-/// Public rooms that are only in memory, in their places.
-fn add_unstored(core: &Core, domain: &str, after: Option<&BareJid>, rooms: &mut Vec<RoomItem>) {
+/// Rooms that are only in memory, in their places.
+pub(super) fn add_unstored(
+    core: &Core,
+    domain: &str,
+    after: Option<&BareJid>,
+    public_only: bool,
+    rooms: &mut Vec<RoomItem>,
+) {
     let in_use = core.shared.muc.slab.iter().filter_map(|(_, room)| room.as_deref());
-    let unstored = in_use.filter(|room| !room.stored && !room.locked && room.config().public);
+    let unstored = in_use.filter(|room| !room.stored && (!public_only || !room.locked && room.config().public));
     let unstored = unstored.filter(|room| room.jid.domain() == domain);
     let behind = |room: &&Room| after.is_none_or(|after| room.jid.local() > after.local());
     rooms.extend(unstored.filter(behind).map(|room| RoomItem {
         jid: room.jid.clone(),
         name: room.config().name.clone(),
-        public: true,
+        public: room.config().public,
     }));
     rooms.sort_unstable_by(|a, b| a.jid.local().cmp(&b.jid.local()));
 }

@@ -21,6 +21,7 @@ mod history;
 mod invite;
 mod message;
 mod moderation;
+pub(crate) mod operator;
 mod presence;
 mod privilege;
 mod register;
