@@ -155,6 +155,7 @@ impl Core {
             ("delivered_total", counters.delivered),
             ("stored_offline_total", counters.stored_offline),
             ("sessions_dropped_full_total", counters.overflowed),
+            ("sessions_dropped_memory_total", counters.shed),
             ("store_requests_waiting", self.parked.len() as u64),
             ("output_bytes_waiting", out.wire.held() as u64),
             ("memory_held_bytes", self.memory_held(out) as u64),

@@ -194,7 +194,7 @@ impl Core {
             }
             Progress::NeedVerify { username, password } => self
                 .account_of(conn, &username)
-                .filter(|_| self.hash_has_room())
+                .filter(|_| self.hash_has_room(conn))
                 .map(|user| StoreRequest::Verify { user, password }),
         };
         let Some(request) = request.filter(|_| self.store_has_room()) else {

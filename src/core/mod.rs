@@ -40,6 +40,7 @@ pub mod error;
 pub mod form;
 mod ids;
 mod login;
+mod memory;
 pub(crate) mod parked;
 pub(crate) mod penalties;
 pub mod pubsub;
@@ -132,6 +133,7 @@ pub(crate) struct Counters {
     pub(crate) delivered: u64,
     pub(crate) stored_offline: u64,
     pub(crate) overflowed: u64,
+    pub(crate) shed: u64,
 }
 
 /// The server.
@@ -148,6 +150,7 @@ pub struct Core {
     pub(crate) started: Option<UtcTime>,
     pub(crate) shared: handlers::Shared,
     pub(crate) observed: bool,
+    memory: memory::Memory,
     timers: Timers,
     pub(crate) parked: Parked,
     penalties: Penalties,
@@ -189,6 +192,7 @@ impl Core {
             started: None,
             shared,
             observed: false,
+            memory: memory::Memory::default(),
             timers: Timers::default(),
             parked: Parked::default(),
             penalties: Penalties::default(),
@@ -213,7 +217,7 @@ impl Core {
         match input {
             Input::Bytes { conn, unread } => consumed = self.on_bytes(now, conn, unread, out),
             Input::Stored { ticket, reply } => self.on_stored(now, ticket, reply, out),
-            Input::Opened { conn, listener, peer } => self.on_opened(now, conn, listener, peer),
+            Input::Opened { conn, listener, peer } => self.on_opened(now, conn, listener, peer, out),
             Input::Secured { conn, tls } => self.on_secured(conn, tls),
             Input::Flushed { conn } => self.on_flushed(conn, out),
             Input::Closed { conn, reason } => self.on_closed(now, conn, reason, out),
@@ -223,6 +227,7 @@ impl Core {
         }
         handlers::sm::ask(self, now, out);
         self.drop_overflowed(now, out);
+        self.shed(now, out);
         #[cfg(debug_assertions)]
         self.check_invariants();
         Step { consumed }
@@ -269,15 +274,6 @@ impl Core {
                 out.conns.push(ConnOrder::Abort(conn));
             }
         }
-    }
-
-    /// What sessions and the store's queue hold, roughly, in bytes.
-    pub(crate) fn memory_held(&self, out: &Outputs) -> usize {
-        // A stream with its session, its TLS state and its part of the tables; measured, see PERFORMANCE.md.
-        const STREAM_BYTES: usize = 6 * 1024;
-        const REQUEST_BYTES: usize = 1024;
-        let requests = self.parked.len() * REQUEST_BYTES + self.parked.bytes();
-        out.wire.held() + self.shared.muc.held() + self.streams.len() * STREAM_BYTES + requests
     }
 
     #[cfg(debug_assertions)]

@@ -3,9 +3,12 @@
 //! A session has at most one request outstanding and is not read meanwhile, so that its stanzas stay in order without a queue
 //! (RFC 6120 section 10.1). Messages put into offline storage park nobody; their entry remembers whom to tell of a failure.
 
+use std::net::IpAddr;
+
 use hashbrown::HashMap;
 
 use crate::core::effects::{CommandId, ConnId, StoreReply, StoreRequest, Ticket};
+use crate::core::penalties::subscriber;
 use crate::core::roster::Event;
 use crate::core::router::{ParkedIq, Then};
 use crate::core::stream::ThenStream;
@@ -77,6 +80,19 @@ pub enum Waiting {
     Nobody,
 }
 
+impl Waiting {
+    /// Whose stream waits for it.
+    fn conn(&self) -> Option<ConnId> {
+        match self {
+            Waiting::Iq { conn, .. }
+            | Waiting::Stream { conn, .. }
+            | Waiting::Subscription { conn, .. }
+            | Waiting::Room { conn, .. } => Some(*conn),
+            _ => None,
+        }
+    }
+}
+
 /// What an error reply to a message needs.
 pub struct BounceHead {
     /// As written.
@@ -102,7 +118,8 @@ pub enum CommandContext {
 pub struct Parked {
     waiting: HashMap<Ticket, Entry>,
     last: u64,
-    hashes: usize,
+    /// From where the password hashes that are outstanding were asked for.
+    hashes: Vec<Option<IpAddr>>,
     /// Bytes of the stanzas that are on their way into the store.
     bytes: usize,
     /// Sessions that are not read until the store has caught up.
@@ -111,8 +128,8 @@ pub struct Parked {
 
 struct Entry {
     waiting: Waiting,
-    /// The helper thread derives keys for it.
-    hash: bool,
+    /// The helper thread derives keys for it, for who came from there.
+    hash: Option<Option<IpAddr>>,
     /// Of the stanza.
     bytes: usize,
 }
@@ -131,13 +148,7 @@ impl Parked {
     /// Whether some stream waits with more than one request; for the check of invariants.
     #[cfg(debug_assertions)]
     pub fn conns(&self) -> impl Iterator<Item = ConnId> + '_ {
-        self.waiting.values().filter_map(|entry| match &entry.waiting {
-            Waiting::Iq { conn, .. }
-            | Waiting::Stream { conn, .. }
-            | Waiting::Subscription { conn, .. }
-            | Waiting::Room { conn, .. } => Some(*conn),
-            _ => None,
-        })
+        self.waiting.values().filter_map(|entry| entry.waiting.conn())
     }
 
     /// A session goes on on another connection: what it waits for follows it.
@@ -160,7 +171,11 @@ impl Parked {
     /// Who waits for this answer.
     pub fn take(&mut self, ticket: Ticket) -> Option<Waiting> {
         let entry = self.waiting.remove(&ticket)?;
-        self.hashes -= usize::from(entry.hash);
+        if let Some(peer) = entry.hash
+            && let Some(index) = self.hashes.iter().position(|other| *other == peer)
+        {
+            self.hashes.swap_remove(index);
+        }
         self.bytes -= entry.bytes;
         Some(entry.waiting)
     }
@@ -180,7 +195,8 @@ impl Core {
         }
         use StoreRequest::{AccountCreate, PasswordSet, Verify};
         let hash = matches!(request, Verify { .. } | AccountCreate { .. } | PasswordSet { .. });
-        self.parked.hashes += usize::from(hash);
+        let hash = hash.then(|| waiting.conn().and_then(|conn| self.hash_peer(conn)));
+        self.parked.hashes.extend(hash);
         if let StoreRequest::ArchivePut { from, to, .. } = &request {
             self.shared.bind2.on_archiving(from.bare(), to.bare());
         }
@@ -228,9 +244,17 @@ impl Core {
         }
     }
 
-    /// Whether one more password hash may be asked for.
-    pub(crate) fn hash_has_room(&self) -> bool {
-        self.store_has_room() && self.parked.hashes < self.limits.hash_queue_max
+    /// Whether one more password hash may be asked for. One address may have half of those that wait.
+    pub(crate) fn hash_has_room(&self, conn: ConnId) -> bool {
+        let hashes = &self.parked.hashes;
+        let peer = self.hash_peer(conn);
+        let of_peer = hashes.iter().filter(|other| **other == peer).count();
+        let hashes_max = self.limits.hash_queue_max;
+        self.store_has_room() && hashes.len() < hashes_max && of_peer < hashes_max.div_ceil(2)
+    }
+
+    fn hash_peer(&self, conn: ConnId) -> Option<IpAddr> {
+        self.streams.get(conn).map(|stream| subscriber(stream.peer))
     }
 
     /// The answer to an earlier request.

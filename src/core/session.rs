@@ -21,6 +21,7 @@ pub struct Accounts {
     slab: Slab<Account>,
     by_jid: HashMap<BareJid, AccountId>,
     sessions: usize,
+    held: usize,
 }
 
 /// An account in use.
@@ -33,6 +34,8 @@ pub struct Account {
     pub resources: Vec<Resource>,
     /// What features keep for the account.
     pub per: PerAccount,
+    /// What it held when it was measured.
+    measured: usize,
 }
 
 /// A bound resource.
@@ -111,8 +114,13 @@ impl Accounts {
             Some(id) => *id,
             None => {
                 let per = PerAccount::activated(&record);
-                let account =
-                    Account { jid: jid.clone(), roster: record.roster, resources: Vec::with_capacity(1), per };
+                let account = Account {
+                    jid: jid.clone(),
+                    roster: record.roster,
+                    resources: Vec::with_capacity(1),
+                    per,
+                    measured: 0,
+                };
                 let id = AccountId(self.slab.insert(account));
                 self.by_jid.insert(jid.clone(), id);
                 id
@@ -120,7 +128,21 @@ impl Accounts {
         };
         self.slab[id.0].resources.push(resource);
         self.sessions += 1;
+        self.measure(id);
         id
+    }
+
+    /// What all accounts held when they were measured, roughly, in bytes.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Measures an account again.
+    pub fn measure(&mut self, id: AccountId) {
+        let account = &mut self.slab[id.0];
+        let (held, before) = (account.held(), account.measured);
+        account.measured = held;
+        self.held = self.held - before + held;
     }
 
     /// A session goes on on another connection.
@@ -139,6 +161,7 @@ impl Accounts {
         if account.resources.is_empty() {
             let account = self.slab.remove(id.0);
             self.by_jid.remove(account.jid.as_str());
+            self.held -= account.measured;
         }
     }
 }

@@ -50,6 +50,8 @@ pub struct Stream {
     /// Bytes it may send before it has to wait; goes below zero by one stanza at most.
     allowance: i64,
     refilled: Duration,
+    /// Bytes it has sent since its account was measured last.
+    pub(super) unmeasured: usize,
     /// Stream management (XEP-0198), once it is enabled.
     pub sm: Option<Box<handlers::sm::Session>>,
 }
@@ -190,7 +192,14 @@ impl Streams {
 }
 
 impl Core {
-    pub(super) fn on_opened(&mut self, now: Now, conn: ConnId, listener: ListenerKind, peer: IpAddr) {
+    pub(super) fn on_opened(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        listener: ListenerKind,
+        peer: IpAddr,
+        out: &mut Outputs,
+    ) {
         let stream = Stream {
             listener,
             peer,
@@ -206,9 +215,11 @@ impl Core {
             pinged: false,
             allowance: self.limits.session_burst as i64,
             refilled: now.mono,
+            unmeasured: 0,
             sm: None,
         };
         self.streams.insert(conn, Box::new(stream));
+        self.let_in(conn, out);
         self.counters.connections += 1;
         self.set_deadline(conn, Due::Login, now.mono + self.limits.login_time);
     }
@@ -279,6 +290,7 @@ impl Core {
                     if let (Some(sm), true) = (&mut stream.sm, frame.kind != Kind::Other) {
                         sm.count();
                     }
+                    self.note_bytes(conn, used);
                     self.spend(now, conn, used);
                     self.on_frame(now, conn, &frame, out);
                     self.press(conn, conn, out);

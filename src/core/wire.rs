@@ -55,6 +55,7 @@ struct Slot {
 #[derive(Default)]
 struct Quiet {
     kept: Vec<(Box<str>, Vec<u8>)>,
+    bytes: usize,
 }
 
 /// Stanzas that were sent and not acknowledged (XEP-0198), oldest first, in one buffer.
@@ -172,7 +173,8 @@ impl Wire {
     pub fn close(&mut self, conn: ConnId) {
         let Some(slot) = self.slot_mut(conn) else { return };
         let slot = std::mem::take(slot);
-        self.held -= slot.buf.len() - slot.sent + slot.unacked.as_ref().map_or(0, |unacked| unacked.held());
+        let quiet = slot.quiet.as_ref().map_or(0, |quiet| quiet.bytes);
+        self.held -= slot.buf.len() - slot.sent + slot.unacked.as_ref().map_or(0, |unacked| unacked.held()) + quiet;
         self.keep(slot.buf);
     }
 
@@ -213,10 +215,14 @@ impl Wire {
         let mut xml = Vec::new();
         write(&mut xml);
         let full = place.is_none() && quiet.kept.len() >= QUIET_PRESENCES_MAX || xml.len() > QUIET_BYTES_MAX;
+        let before = quiet.bytes;
+        quiet.bytes += xml.len();
         match place.and_then(|place| quiet.kept.get_mut(place)) {
-            Some((_, kept)) => *kept = xml,
+            Some((_, kept)) => quiet.bytes -= std::mem::replace(kept, xml).len(),
             None => quiet.kept.push((sender.into(), xml)),
         }
+        let after = quiet.bytes;
+        self.held = self.held - before + after;
         if full {
             self.release(conn);
         }
@@ -224,8 +230,9 @@ impl Wire {
 
     /// Sends what was kept back.
     fn release(&mut self, conn: ConnId) {
-        let quiet = self.slot_mut(conn).and_then(|slot| slot.quiet.as_mut());
-        for (_, xml) in quiet.map(|quiet| std::mem::take(&mut quiet.kept)).unwrap_or_default() {
+        let quiet = self.slot_mut(conn).and_then(|slot| slot.quiet.as_mut()).map(std::mem::take).unwrap_or_default();
+        self.held -= quiet.bytes;
+        for (_, xml) in quiet.kept {
             self.append(conn, Some(Mark::None), |buf| buf.extend_from_slice(&xml));
         }
     }
@@ -299,6 +306,15 @@ impl Wire {
     /// Bytes that wait for all connections together.
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// Bytes that wait for a connection or for its acknowledgement.
+    pub(super) fn held_by(&self, conn: ConnId) -> usize {
+        let held = |slot: &Slot| {
+            let quiet = slot.quiet.as_ref().map_or(0, |quiet| quiet.bytes);
+            slot.buf.len() - slot.sent + slot.unacked.as_ref().map_or(0, |unacked| unacked.held()) + quiet
+        };
+        self.slot(conn).map_or(0, held)
     }
 
     /// Asks for one [`super::Input::Flushed`] when all that is written so far, and what comes before it is sent, has been taken

@@ -156,7 +156,7 @@ fn secret(form: &Form, var: &str) -> Zeroizing<String> {
 fn check_password(cx: &Cx<'_>, password: &str) -> Result<(), StanzaError> {
     Prepared::chosen(password)
         .map_err(|_| StanzaError::NOT_ACCEPTABLE.text("This password is too short, too long or not allowed."))?;
-    match cx.core.hash_has_room() {
+    match cx.core.hash_has_room(cx.conn) {
         true => Ok(()),
         false => Err(StanzaError::RESOURCE_CONSTRAINT.text("The server is busy.")),
     }

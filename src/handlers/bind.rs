@@ -128,7 +128,7 @@ type ThenActivated = Box<dyn FnOnce(&mut Core, Now, ConnId, Activated, &mut Outp
 pub(super) fn activate(core: &mut Core, now: Now, conn: ConnId, then: ThenActivated, out: &mut Outputs) {
     let Some(Stream { phase: Phase::Authed(authed), .. }) = core.streams.get(conn) else { return };
     let user = authed.user.clone();
-    if core.memory_held(out) > core.limits.memory_max {
+    if !core.make_memory(now, out) {
         let error = StanzaError::RESOURCE_CONSTRAINT.text("The server's memory limit is reached.");
         return then(core, now, conn, Err(error), out);
     }

@@ -45,6 +45,11 @@ pub(crate) type Ids = ArchiveIds;
 pub(crate) struct Preferences(Option<Box<ArchivePrefs>>);
 
 impl Preferences {
+    /// The addresses it names.
+    pub(super) fn jids(&self) -> impl Iterator<Item = &Jid> {
+        self.0.iter().flat_map(|prefs| prefs.always.iter().chain(&prefs.never))
+    }
+
     pub(super) fn new(prefs: &ArchivePrefs) -> Preferences {
         Preferences((*prefs != ArchivePrefs::default()).then(|| Box::new(prefs.clone())))
     }

@@ -64,6 +64,12 @@ impl PerAccount {
             mam: mam::Preferences::new(&record.archive),
         }
     }
+
+    /// What it holds, roughly, in bytes.
+    pub(crate) fn held(&self) -> usize {
+        let jids = self.blocking.0.iter().chain(self.mam.jids());
+        jids.map(|jid| 48 + jid.as_str().len()).sum()
+    }
 }
 
 /// What features keep for the whole server.

@@ -151,6 +151,10 @@ pub(super) fn keep_again(
     let given = |child: &Element<'_>| child.is("stanza-id", ns::STANZA_ID) && child.attr("by") == Some(to.bare());
     let archived = message.children().find(given).and_then(|child| ArchiveId::parse(child.attr("id")?));
     let Some(from) = message.attr("from").and_then(|from| JidRef::parse(from).ok()) else { return };
+    if !core.store_has_room() {
+        let error = StanzaError::RESOURCE_CONSTRAINT.text("The server is busy.");
+        return out.bounce(sender, "message", head.id.as_deref(), Some(&head.to), error);
+    }
     let request = StoreRequest::OfflinePut { user: to.to_bare(), from: from.to_owned_jid(), stanza, archived };
     put(core, request, Waiting::Put { user: to.to_bare(), sender, head }, out);
 }

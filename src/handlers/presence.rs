@@ -37,6 +37,14 @@ pub(crate) struct State {
     shifts: Shifts,
 }
 
+impl State {
+    /// What it holds, roughly, in bytes.
+    pub(crate) fn held(&self) -> usize {
+        let available = self.available.as_ref().map_or(0, |available| available.xml.len());
+        available + self.directed.iter().map(|jid| 48 + jid.as_str().len()).sum::<usize>()
+    }
+}
+
 /// In which steps of the core a resource took messages.
 #[derive(Default)]
 struct Shifts {
@@ -237,12 +245,27 @@ fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs
     let contacts = contacts.filter(|contact| on_speaking_terms(account, contact));
     for resource in siblings.chain(contacts.flat_map(|contact| &contact.resources)) {
         if let Some(available) = &resource.per.presence.available {
-            out.wire.stanza(conn, |buf| write_to(buf, &available.xml, to));
+            // Large presences of many contacts, sent before the client can have read one, must not close its connection.
+            match out.wire.pending(conn) + available.xml.len() > core.limits.output_max / 2 {
+                true => out.wire.stanza(conn, |buf| write_bare(buf, resource, to)),
+                false => out.wire.stanza(conn, |buf| write_to(buf, &available.xml, to)),
+            }
+        }
+        if out.wire.pending(conn) > core.limits.output_max / 4 * 3 {
+            break;
         }
     }
     for request in account.roster.requests.values() {
-        out.wire.stanza(conn, |buf| buf.extend_from_slice(&request.stanza));
+        // Those that do not fit come next time.
+        if out.wire.pending(conn) + request.stanza.len() < core.limits.output_max {
+            out.wire.stanza(conn, |buf| buf.extend_from_slice(&request.stanza));
+        }
     }
+}
+
+/// That a resource is there, and no more.
+fn write_bare(buf: &mut Vec<u8>, resource: &Resource, to: &str) {
+    Writer::new(buf).open("presence", ns::CLIENT).attr("from", resource.jid.as_str()).attr("to", to);
 }
 
 /// A broadcast has many receivers; each that is full holds the sender back.

@@ -129,7 +129,7 @@ fn create(
     {
         return Err(StanzaError::RESOURCE_CONSTRAINT.text("Too many accounts were registered from this address."));
     }
-    if !core.hash_has_room() {
+    if !core.hash_has_room(conn) {
         return Err(StanzaError::RESOURCE_CONSTRAINT.text("The server is busy."));
     }
     let parked = ParkedIq { id: parked.id.clone(), to: parked.to.clone(), note: None };
@@ -224,7 +224,7 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     }
     Prepared::chosen(&password)
         .map_err(|_| StanzaError::NOT_ACCEPTABLE.text("This password is too short, too long or not allowed."))?;
-    if !cx.core.hash_has_room() {
+    if !cx.core.hash_has_room(cx.conn) {
         return Err(StanzaError::RESOURCE_CONSTRAINT.text("The server is busy."));
     }
     let mut parked = iq.park();

@@ -14,8 +14,9 @@ use crate::core::{CloseReason, ConnId, ConnOrder, Input};
 /// Unread bytes beyond the longest stanza, above which a connection is not read until the core asks for more. The core leaves
 /// bytes because a stanza is not complete, which this can hold, or because the session waits.
 const UNREAD_MARGIN: usize = 64 * 1024;
-/// When all connections together leave more than half of `memory_max` unread, one that leaves more than this is closed.
-const UNREAD_SPARED: usize = 16 * 1024;
+/// When all connections together leave more than an eighth of `memory_max` unread, one that leaves more than its share of that
+/// is closed; never one that leaves less than this.
+const UNREAD_SPARED: usize = 4 * 1024;
 
 impl Loop {
     /// Gives the core something about a connection and carries out what comes of it. A panic ends the connection.
@@ -129,6 +130,7 @@ impl Loop {
 
     /// Offers the core all that is unread and keeps what it leaves.
     fn offer(&mut self, id: ConnId) {
+        let count = self.conns.len();
         let Some(conn) = self.conns.get_mut(id).filter(|conn| conn.phase == Phase::Open) else { return };
         let plain = self.scratch.plain.filled();
         self.unread -= conn.unread.len();
@@ -153,7 +155,8 @@ impl Loop {
         }
         self.unread += unread.len();
         conn.is_paused = unread.len() > self.limits.xml.stanza_bytes_max + UNREAD_MARGIN;
-        let is_crowded = unread.len() > UNREAD_SPARED && self.unread > self.limits.memory_max / 2;
+        let unread_max = self.limits.memory_max / 8;
+        let is_crowded = self.unread > unread_max && unread.len() > UNREAD_SPARED.max(unread_max / count);
         conn.unread = unread;
 
         self.settle();

@@ -175,14 +175,20 @@ impl Process {
         fs::read_to_string(format!("/proc/{}/{name}", self.pid())).expect("a running process")
     }
 
+    /// Bytes of memory that are its own, without the pages of its program.
+    pub fn anonymous(&self) -> u64 {
+        self.status_field("RssAnon:")
+    }
+
     /// Bytes of memory that it holds, and the most that it has held so far.
     pub fn resident(&self) -> (u64, u64) {
+        (self.status_field("VmRSS:"), self.status_field("VmHWM:"))
+    }
+
+    fn status_field(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
-            line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
-        };
-        (field("VmRSS:"), field("VmHWM:"))
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
     /// Processor time that it has used.
