@@ -69,7 +69,7 @@ use penalties::Penalties;
 use session::Accounts;
 use stream::{Login, Streams};
 use timers::Timers;
-pub use wire::{Mark, Unacked, Wire};
+pub use wire::{Entry, Mark, Unacked, Wire};
 
 /// Everything the outside must now do. One value for the life of the process: its buffers are reused, not reallocated.
 #[derive(Default)]

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use memchr::memmem;
+
 use crate::core::clock::UtcTime;
 use crate::core::effects::ConnId;
 
@@ -92,6 +94,8 @@ pub enum Mark {
     Stored,
     /// All resources that take messages got it, whatever its `to` says.
     Shared,
+    /// It is a copy of what another resource got and took along: nobody else has that any more.
+    Sole,
 }
 
 impl Unacked {
@@ -150,6 +154,21 @@ impl Unacked {
             at += entry.bytes as usize;
             (*entry, self.bytes.get(from..at).unwrap_or_default())
         })
+    }
+
+    /// Marks a copy of a stanza, sent in the same step, as the only one. Returns whether it waits here.
+    fn mark_sole(&mut self, step: u64, content: &[u8]) -> bool {
+        let mut at = self.start;
+        for entry in &mut self.entries {
+            let from = at;
+            at += entry.bytes as usize;
+            let copied = || self.bytes.get(from..at).is_some_and(|bytes| memmem::find(bytes, content).is_some());
+            if entry.step == step && copied() {
+                entry.mark = Mark::Sole;
+                return true;
+            }
+        }
+        false
     }
 
     /// All that waits, as it was sent.
@@ -368,6 +387,13 @@ impl Wire {
         self.held -= count;
         self.keep(free);
         owed
+    }
+
+    /// Marks a copy, sent in that step, of a stanza that is otherwise lost. Returns whether the connection's client has not
+    /// acknowledged it yet.
+    pub(crate) fn mark_sole(&mut self, conn: ConnId, step: u64, content: &[u8]) -> bool {
+        let unacked = self.slot_mut(conn).and_then(|slot| slot.unacked.as_mut());
+        unacked.is_some_and(|unacked| unacked.mark_sole(step, content))
     }
 
     /// Keeps a connection's stanzas until they are acknowledged, from now on.

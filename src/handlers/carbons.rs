@@ -101,14 +101,23 @@ fn is_eligible(frame: &Frame<'_>) -> bool {
         }
         _ => {}
     }
-    let tree = Tree::of(frame);
-    let root = tree.root();
-    let has = |name, ns| root.child(name, ns).is_some();
-    if has("private", ns::CARBONS) || has("no-copy", ns::HINTS) {
+    is_copied(&Tree::of(frame).root())
+}
+
+/// Whether a message was copied to those who wanted copies when it came.
+pub(super) fn is_copied(message: &Element<'_>) -> bool {
+    let kind = message.attr("type");
+    let has = |name, ns| message.child(name, ns).is_some();
+    if matches!(kind, Some("groupchat" | "headline" | "error")) || has("private", ns::CARBONS) || has("no-copy", ns::HINTS) {
         return false;
     }
     let belongs = |child: Element<'_>| {
         matches!(child.ns(), ns::RECEIPTS | ns::CHAT_STATES | ns::MARKERS | ns::MUC_USER | ns::MUC_INVITE) || child.is("body", ns::CLIENT)
     };
-    frame.type_ == Some("chat") || root.children().any(belongs)
+    kind == Some("chat") || message.children().any(belongs)
+}
+
+/// The copied message, in a copy of what another device got.
+pub(super) fn received<'a>(copy: &Element<'a>) -> Option<Element<'a>> {
+    copy.child("received", ns::CARBONS)?.child("forwarded", ns::FORWARD)?.child("message", ns::CLIENT)
 }

@@ -16,7 +16,7 @@ use super::{blocking, carbons, csi, mam, muc, offline};
 use crate::core::effects::Delivered;
 use crate::core::parked::Waiting;
 use crate::core::router::{Addressee, NO_FEDERATION};
-use crate::core::session::{Account, AccountId};
+use crate::core::session::{Account, AccountId, Resource};
 use crate::jid::{FullJid, Jid, JidRef};
 use crate::xml::{Frame, attribute_value};
 
@@ -278,13 +278,9 @@ pub(super) fn deliver_again(
     };
     match way {
         Way::Resources => {
-            let account = core.accounts.find(to.bare());
-            let has_copy = |conn: ConnId| {
-                account
-                    .and_then(|account| account.resource(conn))
-                    .is_some_and(|other| other.per.carbons.was_on(sent.step))
-            };
-            receivers.retain(|conn| !(is_for_one && has_copy(*conn)));
+            if is_for_one && carbons::is_copied(message) {
+                spare_copied(core, &to, sent, xml, &mut receivers, out);
+            }
             let xml = offline::stamped(sent.at, &to, message, xml);
             for receiver in receivers {
                 out.wire.shared_stanza(receiver, |buf| buf.extend_from_slice(&xml));
@@ -292,5 +288,18 @@ pub(super) fn deliver_again(
         }
         Way::Offline => offline::keep_again(core, sent.at, &to, message, xml, out),
         Way::Error(_) | Way::Silence => {}
+    }
+}
+
+/// Takes those from `receivers` who were copied the message when it came. If that leaves none, one whose copy is still on its way
+/// answers for the message from now on.
+fn spare_copied(core: &Core, to: &JidRef<'_>, sent: Sent, xml: &[u8], receivers: &mut Vec<ConnId>, out: &mut Outputs) {
+    let Some(account) = core.accounts.find(to.bare()) else { return };
+    let was_on = |resource: &&Resource| resource.per.carbons.was_on(sent.step);
+    let copied: Vec<ConnId> = account.resources.iter().filter(was_on).map(|resource| resource.conn).collect();
+    receivers.retain(|conn| !copied.contains(conn));
+    if receivers.is_empty() {
+        let content = xml.strip_prefix(b"<message").unwrap_or(xml);
+        copied.into_iter().find(|conn| out.wire.mark_sole(*conn, sent.step, content));
     }
 }

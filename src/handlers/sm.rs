@@ -15,14 +15,14 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::prelude::*;
-use super::{message, muc, offline, sasl2};
+use super::{carbons, message, muc, offline, sasl2};
 use crate::core::effects::ConnOrder;
 use crate::core::error::StreamError;
 use crate::core::stream::{Phase, Stream};
 use crate::core::timers::Due;
-use crate::core::{Mark, UtcTime};
+use crate::core::{Entry, Mark, UtcTime};
 use crate::handlers::StreamPhase;
-use crate::jid::{BareJid, FullJid};
+use crate::jid::{BareJid, FullJid, JidRef};
 use crate::xml::{Frame, Tree};
 
 pub(super) const HANDLER: Handler = Handler {
@@ -437,6 +437,8 @@ pub(super) struct Sent {
     pub(super) step: u64,
     /// Not to this resource alone, whatever it says.
     pub(super) shared: bool,
+    /// As a copy of what another resource got, which nobody else has any more.
+    sole: bool,
 }
 
 /// Takes the session's unacknowledged stanzas. Those that offline storage still has need nothing more.
@@ -449,7 +451,8 @@ pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, jid: FullJid, out: &
     let unacked = out.wire.stop_keeping(conn);
     let entries = unacked.iter().flat_map(|unacked| unacked.iter()).filter(|(entry, _)| entry.mark != Mark::Stored);
     let stanzas = entries.map(|(entry, xml)| {
-        (Sent { at: entry.at, step: entry.step, shared: entry.mark == Mark::Shared }, xml.to_vec())
+        let Entry { at, step, mark, .. } = entry;
+        (Sent { at, step, shared: mark == Mark::Shared, sole: mark == Mark::Sole }, xml.to_vec())
     });
     Leftovers { jid, stanzas: stanzas.collect(), resumer }
 }
@@ -461,6 +464,7 @@ pub(crate) fn settle_leftovers(core: &mut Core, now: Now, leftovers: Leftovers, 
         let Ok(tree) = Tree::parse(text, ns::CLIENT) else { continue };
         let root = tree.root();
         match (root.name(), root.attr("type")) {
+            ("message", _) if sent.sole => deliver_copied(core, sent, &root, &xml, out),
             ("message", kind) => message::deliver_again(core, &leftovers.jid, sent, kind, &root, &xml, out),
             ("iq", Some("get" | "set")) => refuse_iq(core, &root, out),
             _ => {}
@@ -469,6 +473,17 @@ pub(crate) fn settle_leftovers(core: &mut Core, now: Now, leftovers: Leftovers, 
     if let Some(fresh) = leftovers.resumer.filter(|fresh| release(core, *fresh, out)) {
         refuse(core, now, fresh, StanzaError::ITEM_NOT_FOUND, out);
     }
+}
+
+/// Treats what a copy holds as what the resource that it was for has left.
+fn deliver_copied(core: &mut Core, sent: Sent, copy: &Element<'_>, xml: &[u8], out: &mut Outputs) {
+    const HEAD: &[u8] = b"<message";
+    let Some(message) = carbons::received(copy) else { return };
+    let Some(Ok(Some(gone))) = message.attr("to").map(|to| JidRef::parse(to).map(|to| to.to_full())) else { return };
+    // As it was, without the namespace that a copy has to name.
+    let inner = xml.get(message.range()).and_then(|inner| inner.strip_prefix(HEAD)?.strip_prefix(b" xmlns='jabber:client'"));
+    let Some(inner) = inner else { return };
+    message::deliver_again(core, &gone, sent, message.attr("type"), &message, &[HEAD, inner].concat(), out);
 }
 
 /// Its sender must not wait for an answer that will not come.
