@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use whinchat::auth::PasswordScheme;
 use whinchat::config::Config;
 use whinchat::core::rooms::Affiliation;
 use whinchat::core::{Answer, Command, StoreError};
@@ -328,14 +329,15 @@ fn told(answer: &Answer) -> String {
 }
 
 /// The configuration that a script's first lines ask for: `domains` and the keys of every domain, keys of the
-/// file's top, and else of its `[limits]`. Rates are off unless it says otherwise, passwords are hashed as fast as is allowed.
+/// file's top, and else of its `[limits]`. Rates are off unless it says otherwise, and passwords are
+/// hashed once only: thousands of times would take most of the tests' time.
 fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
     let mut domains = "capulet.test,montague.test,example.test";
     let mut registration = "open";
     // A script about something else need not name the ids of an archive in every message.
     let mut archive = "false";
     let mut contacts = String::new();
-    let mut top = BTreeMap::from([("scram_iterations", "4096".to_owned())]);
+    let mut top = BTreeMap::<&str, String>::new();
     let mut limits = BTreeMap::from([("rates", "false".to_owned())]);
     for (number, key, value) in &script.config {
         line.set(*number);
@@ -360,5 +362,10 @@ fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
         text +=
             &format!("[[domain]]\nname = {domain:?}\nregistration = {registration:?}\narchive = {archive}\n{contacts}");
     }
-    Config::parse(&text, Path::new("/nonexistent")).map_err(|mistakes| format!("{mistakes:?} in\n{text}"))
+    let mut config =
+        Config::parse(&text, Path::new("/nonexistent")).map_err(|mistakes| format!("{mistakes:?} in\n{text}"))?;
+    if top.is_empty() {
+        config.password_scheme = PasswordScheme::Scram { iterations: 1 };
+    }
+    Ok(config)
 }
