@@ -3,6 +3,7 @@
 //! [`stream`] frames what a socket delivered (header, whole stanza, footer) with [`tokenizer`], [`stanza`] gives handlers a
 //! view of a framed stanza, [`writer`] appends escaped XML, [`ns`] names every namespace once.
 
+mod bytes;
 mod checker;
 pub mod ns;
 pub mod stanza;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use memchr::{memchr_iter, memmem};
 use xmlparser::Stream;
 
+use super::bytes::{is_white_space, skip_white_space};
 use super::checker::{self, Scope, USUAL};
 use super::ns;
 use super::text::{prefixes_named, push_declaration};
-use super::tokenizer::{Attribute, Known, Scanner, Span, declaration_error, is_white_space, skip_white_space};
+use super::tokenizer::{Attribute, Known, Scanner, Span, declaration_error};
 
 /// Bounds of what a peer may send, in bytes and counts.
 #[derive(Clone, Copy, Debug)]
@@ -240,7 +241,9 @@ impl Framer {
     ) -> Result<Next<'a>, XmlError> {
         let bytes = offered.get(..end).unwrap_or_default();
         let xml = std::str::from_utf8(bytes).map_err(|_| NOT_UTF8)?;
-        if memchr_iter(0xEF, bytes).any(|at| matches!(bytes.get(at + 1..at + 3), Some([0xBF, 0xBE | 0xBF]))) {
+        if !scanner.is_ascii()
+            && memchr_iter(0xEF, bytes).any(|at| matches!(bytes.get(at + 1..at + 3), Some([0xBF, 0xBE | 0xBF])))
+        {
             return Err(XmlError::NotWellFormed("character that XML does not allow"));
         }
         let frame = Frame::new(xml, scanner, self.scope.as_ref(), limits)?;
@@ -543,7 +546,7 @@ impl<'a> Frame<'a> {
         let to_cut = if to.is_some() { self.to_cut } else { Span::default() };
         let mut cuts = [self.from_cut, to_cut, self.xmlns_cut];
         cuts.sort_unstable_by_key(|cut| cut.start);
-        for cut in cuts.into_iter().filter(|cut| !cut.is_empty()) {
+        for cut in cuts.into_iter().filter(|cut| cut.len() > 0) {
             out.extend_from_slice(xml.get(done..cut.start as usize).unwrap_or_default());
             done = cut.end as usize;
         }

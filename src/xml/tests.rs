@@ -134,6 +134,10 @@ fn well_formed_stanzas_are_framed() {
 fn what_is_not_well_formed_is_refused() {
     for xml in [
         "<message></iq>",
+        "<ab><b></c></b></ab>        ",
+        "<message></nessage>",
+        "<message></messagf>",
+        "<presence-x></presence-y>    ",
         "<message></mess>",
         "<message></messages>",
         "<message></message x>",
@@ -269,6 +273,7 @@ fn limits_hold_while_bytes_arrive() {
     check_refused("<a b='' c='' d='' e='' f='' g='' h='' i='' j='' k='' l='' m='' n=", "TooBig(\"too many");
     check_refused(format!("<a>&#{}", "0".repeat(40)), "TooBig(\"reference");
     check_refused(format!("<a>&{}", "x".repeat(40)), "TooBig(\"reference");
+    check_refused(format!("<a>&#{}65;</a>", "0".repeat(28)), "TooBig(\"reference");
     for filler in ["<a>", "<a b='", "<a ", "<a b", "<a b=", "<a></a", "<a><![CDATA["] {
         let space = if filler == "<a b" || filler == "<a></a" { " " } else { "\n" };
         check_refused(format!("{filler}{}", space.repeat(1000 - filler.len())), "TooBig(\"stanza");
@@ -802,7 +807,7 @@ fn check_forwarding(frame: &Frame<'_>, seed: u64) {
 #[test]
 fn the_checker_agrees() {
     let mut accepted = 0;
-    let rounds: u64 = 6000;
+    let rounds: u64 = 2000;
     for seed in 1..=rounds {
         let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let mut xml = String::new();

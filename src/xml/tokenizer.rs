@@ -8,6 +8,10 @@
 //! reserved namespace only set `Scanner::rare`; the caller then has the whole element judged by the checker. Encoding, and
 //! with it U+FFFE and U+FFFF, are the caller's too: they are cheaper to check on the whole element.
 
+use super::bytes::{
+    self, begins_name, is_character, is_in_name, is_odd_in_name, is_white_space, skip_text, skip_value,
+    skip_white_space, small_letters, word,
+};
 use super::stream::{XmlError, XmlLimits};
 
 /// A reference, from `&` to `;`, in bytes. XML allows any number of leading zeros; nobody sends them.
@@ -26,8 +30,8 @@ impl Span {
         Span { start: start as u32, end: end as u32 }
     }
 
-    pub(super) fn is_empty(self) -> bool {
-        self.start == self.end
+    pub(super) fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
     }
 
     pub(super) fn of(self, bytes: &[u8]) -> &[u8] {
@@ -82,6 +86,8 @@ enum State {
 enum Stop {
     /// The bytes end; go on in this state at the position left.
     Cut(State),
+    /// Go on in this state.
+    Special(State),
     /// The element has ended before the position left.
     Done,
     Refused(XmlError),
@@ -96,26 +102,31 @@ impl From<XmlError> for Stop {
 const UNMATCHED: XmlError = XmlError::NotWellFormed("end tag does not match its start tag");
 const CONTROL: XmlError = XmlError::NotWellFormed("character that XML does not allow");
 
-/// A stack of spans whose first `N` need no heap.
+/// A stack whose first `N` need no heap.
 #[derive(Debug)]
-struct Spans<const N: usize> {
+struct Stack<T, const N: usize> {
     len: usize,
-    inline: [Span; N],
-    spill: Vec<Span>,
+    inline: [T; N],
+    spill: Vec<T>,
 }
 
-impl<const N: usize> Spans<N> {
-    const fn new() -> Spans<N> {
-        Spans { len: 0, inline: [Span { start: 0, end: 0 }; N], spill: Vec::new() }
+impl<T: Copy, const N: usize> Stack<T, N> {
+    const fn new(nothing: T) -> Stack<T, N> {
+        Stack { len: 0, inline: [nothing; N], spill: Vec::new() }
     }
 
     #[inline(always)]
-    fn push(&mut self, span: Span) {
+    fn push(&mut self, item: T) {
         match self.inline.get_mut(self.len) {
-            Some(place) => *place = span,
-            None => self.spill.push(span),
+            Some(place) => *place = item,
+            None => self.spill(item),
         }
         self.len += 1;
+    }
+
+    #[cold]
+    fn spill(&mut self, item: T) {
+        self.spill.push(item);
     }
 
     #[inline(always)]
@@ -127,22 +138,30 @@ impl<const N: usize> Spans<N> {
     }
 
     #[inline(always)]
-    fn last(&self) -> Span {
-        match self.len.checked_sub(1).and_then(|last| self.inline.get(last)) {
-            Some(span) => *span,
-            None => self.spill.last().copied().unwrap_or_default(),
+    fn last(&self) -> Option<T> {
+        let last = self.len.checked_sub(1)?;
+        match self.inline.get(last) {
+            Some(item) => Some(*item),
+            None => self.spill.last().copied(),
         }
     }
 
     #[inline(always)]
-    fn any(&self, test: impl Fn(Span) -> bool) -> bool {
-        self.inline.iter().take(self.len).any(|span| test(*span)) || self.spill.iter().any(|span| test(*span))
+    fn any(&self, test: impl Fn(&T) -> bool) -> bool {
+        for item in self.inline.get(..self.len).unwrap_or(&self.inline) {
+            if test(item) {
+                return true;
+            }
+        }
+        self.spill.iter().any(test)
     }
 
     #[inline(always)]
     fn clear(&mut self) {
+        if self.len > N {
+            self.spill.clear();
+        }
         self.len = 0;
-        self.spill.clear();
     }
 }
 
@@ -154,7 +173,7 @@ pub(super) struct Scanner {
     /// Of the start tag in work: the element's name.
     tag: Span,
     /// Of the start tag in work: names of its attributes.
-    attributes: Spans<8>,
+    attributes: Stack<Name, 8>,
     /// Of the start tag in work: where the white space before the next attribute began.
     mark: usize,
     /// Of the attribute in work.
@@ -164,7 +183,9 @@ pub(super) struct Scanner {
     /// The value in work holds a reference or white space to be normalised.
     value_rewritten: bool,
     /// Names of the elements that are open.
-    open: Spans<16>,
+    open: Stack<Span, 16>,
+    /// Its highest bits tell whether a byte beyond ASCII may be there.
+    seen: u64,
     /// The element needs the checker.
     pub rare: bool,
     /// Character data other than white space stands directly under the root.
@@ -187,13 +208,14 @@ impl Scanner {
             at: 0,
             state: State::Markup,
             tag: Span::default(),
-            attributes: Spans::new(),
+            attributes: Stack::new(Name { span: Span { start: 0, end: 0 }, key: 0, odd: false }),
             mark: 0,
             known: Known::Other,
             quote: 0,
             value: 0,
             value_rewritten: false,
-            open: Spans::new(),
+            open: Stack::new(Span { start: 0, end: 0 }),
+            seen: 0,
             rare: false,
             text_between: false,
             children: 0,
@@ -216,14 +238,20 @@ impl Scanner {
         let mut state = self.state;
         loop {
             let step = match state {
+                State::Markup => self.plain(bytes, &mut at, limits),
                 State::Text => self.text(bytes, &mut at),
-                State::Markup => self.markup(bytes, &mut at, limits),
                 State::Tag => self.attribute(bytes, &mut at, limits),
                 State::Value => self.value(bytes, &mut at),
-                State::Equals => equals(bytes, &mut at),
+                State::Equals => after_name(bytes, &mut at),
                 State::Quote => self.quote(bytes, &mut at),
                 State::EndTag => self.end_tag(bytes, &mut at),
-                State::Cdata => cdata(bytes, &mut at),
+                State::Cdata => match self.cdata(bytes, at) {
+                    Ok((next, behind)) => {
+                        at = behind;
+                        if next == State::Cdata { Err(Stop::Cut(next)) } else { Ok(next) }
+                    }
+                    Err(stop) => Err(stop),
+                },
             };
             match step {
                 Ok(next) => state = next,
@@ -232,104 +260,171 @@ impl Scanner {
                     self.state = state;
                     return Ok(None);
                 }
+                Err(Stop::Special(next)) => state = next,
                 Err(Stop::Done) => return Ok(Some(at)),
                 Err(Stop::Refused(error)) => return Err(error),
             }
         }
     }
 
+    /// Whether all of what was scanned is ASCII; it may say no too often.
+    pub(super) fn is_ascii(&self) -> bool {
+        !self.rare && bytes::is_ascii(self.seen)
+    }
+
+    /// The way that nearly every stanza takes: whole tags, plainly written, and the text between them. Stops before whatever
+    /// is special, which is then another state's, and where the bytes end.
+    fn plain(&mut self, bytes: &[u8], at: &mut usize, limits: &XmlLimits) -> Result<State, Stop> {
+        loop {
+            match self.plain_markup(bytes, at, limits)? {
+                State::Tag => {
+                    while bytes.get(*at) == Some(&b' ') {
+                        if !self.plain_attribute(bytes, at, limits)? {
+                            return Ok(State::Value);
+                        }
+                    }
+                    match bytes.get(*at..).unwrap_or_default() {
+                        [b'>', ..] => {
+                            *at += 1;
+                            self.open.push(self.tag);
+                        }
+                        [b'/', b'>', ..] if self.open.len > 0 => *at += 2,
+                        _ => return Ok(State::Tag),
+                    }
+                }
+                State::Text => {}
+                other => return Ok(other),
+            }
+            if bytes.get(*at) == Some(&b'<') {
+                continue;
+            }
+            if self.open.len == 1 {
+                return Ok(State::Text);
+            }
+            *at = skip_text(bytes, *at, &mut self.seen);
+            if bytes.get(*at) != Some(&b'<') {
+                return Ok(State::Text);
+            }
+        }
+    }
+
+    /// An end tag or the name of a start tag.
     #[inline(always)]
+    fn plain_markup(&mut self, bytes: &[u8], at: &mut usize, limits: &XmlLimits) -> Result<State, Stop> {
+        if bytes.get(*at + 1) == Some(&b'/') {
+            let name = self.open.last().unwrap_or_default();
+            let end = *at + 2 + name.len();
+            if bytes.get(end) == Some(&b'>') && equal_names(bytes, *at + 2, name) {
+                *at = end + 1;
+                self.open.pop();
+                return if self.open.len == 0 { Err(Stop::Done) } else { Ok(State::Text) };
+            }
+        } else if let Some(name) = plain_name(bytes, *at + 1, limits)
+            && self.open.len < limits.depth_max
+        {
+            self.start(name, at);
+            return Ok(State::Tag);
+        }
+        self.markup(bytes, at, limits)
+    }
+
+    /// A space and an attribute; if the end of its value is not reached, the value is in work.
+    #[inline(always)]
+    fn plain_attribute(&mut self, bytes: &[u8], at: &mut usize, limits: &XmlLimits) -> Result<bool, Stop> {
+        let Some(name) = plain_name(bytes, *at + 1, limits) else { return Err(Stop::Special(State::Tag)) };
+        let end = name.span.end as usize;
+        let (Some(b'='), Some(quote @ (b'\'' | b'"'))) = (bytes.get(end), bytes.get(end + 1)) else {
+            return Err(Stop::Special(State::Tag));
+        };
+        self.attribute_name(bytes, name, limits)?;
+        self.quote = *quote;
+        self.value = end + 2;
+        *at = skip_value(bytes, self.value, *quote, &mut self.seen);
+        if bytes.get(*at) != Some(quote) {
+            return Ok(false);
+        }
+        self.end_value(bytes, at);
+        Ok(true)
+    }
+
     fn text(&mut self, bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
+        if bytes.get(*at) == Some(&b'<') {
+            return Ok(State::Markup);
+        }
         if self.open.len == 1 {
             *at = skip_white_space(bytes, *at);
             self.text_between |= bytes.get(*at).is_some_and(|byte| *byte != b'<');
         }
         loop {
-            *at = skip_text(bytes, *at);
+            *at = skip_text(bytes, *at, &mut self.seen);
             match bytes.get(*at) {
                 Some(b'<') => return Ok(State::Markup),
-                Some(b'&') => *at += reference(bytes.get(*at..).unwrap_or_default(), State::Text)?,
-                // Text never begins behind a `]`, so these two are text as well.
-                Some(b'>') if bytes.get(..*at).is_some_and(|before| before.ends_with(b"]]")) => {
-                    return Err(XmlError::NotWellFormed("]]> in character data").into());
-                }
-                Some(b'>' | b'\t' | b'\n' | b'\r') => *at += 1,
-                Some(_) => return Err(CONTROL.into()),
+                Some(special) => *at = text_special(bytes, *at, *special)?,
                 None => return Err(Stop::Cut(State::Text)),
             }
         }
     }
 
-    #[inline(always)]
     fn markup(&mut self, bytes: &[u8], at: &mut usize, limits: &XmlLimits) -> Result<State, Stop> {
-        match bytes.get(*at + 1) {
-            Some(b'/') => self.end_name(bytes, at),
-            Some(b'!') => {
-                let next = declaration(bytes, at)?;
-                self.text_between |= self.open.len == 1;
-                Ok(next)
-            }
-            Some(b'?') => Err(XmlError::Restricted("processing instruction").into()),
-            Some(_) => self.start_name(bytes, at, limits),
-            None => Err(Stop::Cut(State::Markup)),
+        let Some(byte) = bytes.get(*at + 1) else { return Err(Stop::Cut(State::Markup)) };
+        if *byte == b'/' {
+            self.end_name(bytes, at)
+        } else if begins_name(*byte) {
+            self.start_name(bytes, at, limits)
+        } else {
+            let (state, behind) = self.declaration(bytes, *at)?;
+            *at = behind;
+            Ok(state)
         }
     }
 
-    #[inline(always)]
     fn start_name(&mut self, bytes: &[u8], at: &mut usize, limits: &XmlLimits) -> Result<State, Stop> {
-        let start = *at + 1;
-        let Name { end, odd } = name(bytes, start, limits, State::Markup)?;
-        let depth = self.open.len;
-        if depth >= limits.depth_max {
+        let name = name(bytes, *at + 1, limits, State::Markup)?;
+        if self.open.len >= limits.depth_max {
             return Err(XmlError::TooBig("elements nested too deeply").into());
         }
-        self.rare |= odd;
-        self.tag = Span::new(start, end);
-        if depth == 0 {
-            self.name = self.tag;
-        } else if depth == 1 {
-            if self.children == 0 {
-                self.child = self.tag;
-            }
-            self.children += 1;
-        }
-        self.attributes.clear();
-        self.mark = end;
-        *at = end;
+        self.start(name, at);
         Ok(State::Tag)
     }
 
-    /// From behind a name or a value to the start of the next value, or to the end of the tag.
+    /// Begins a start tag, whose name is passed.
     #[inline(always)]
-    fn attribute(&mut self, bytes: &[u8], at: &mut usize, limits: &XmlLimits) -> Result<State, Stop> {
-        *at = skip_white_space(bytes, *at);
-        match bytes.get(*at) {
-            Some(b'>') => {
-                *at += 1;
-                self.open.push(self.tag);
-                return Ok(State::Text);
-            }
-            Some(b'/') => {
-                match bytes.get(*at + 1) {
-                    Some(b'>') => *at += 2,
-                    Some(_) => return Err(XmlError::NotWellFormed("/ in a start tag").into()),
-                    None => return Err(Stop::Cut(State::Tag)),
+    fn start(&mut self, name: Name, at: &mut usize) {
+        self.rare |= name.odd;
+        self.tag = name.span;
+        match self.open.len {
+            0 => self.name = name.span,
+            1 => {
+                if self.children == 0 {
+                    self.child = name.span;
                 }
-                return if self.open.len == 0 { Err(Stop::Done) } else { Ok(State::Text) };
+                self.children += 1;
             }
-            Some(_) => {}
-            None => return Err(Stop::Cut(State::Tag)),
+            _ => {}
+        }
+        self.attributes.clear();
+        *at = name.span.end as usize;
+        self.mark = *at;
+    }
+
+    /// From behind a name or a value to the start of the next value, or to the end of the tag.
+    fn attribute(&mut self, bytes: &[u8], at: &mut usize, limits: &XmlLimits) -> Result<State, Stop> {
+        if bytes.get(*at) == Some(&b' ') {
+            *at += 1;
+        }
+        let Some(byte) = bytes.get(*at) else { return Err(Stop::Cut(State::Tag)) };
+        if !begins_name(*byte) {
+            return self.tag_special(bytes, at);
         }
         if *at == self.mark {
             return Err(XmlError::NotWellFormed("no white space before an attribute").into());
         }
-        let start = *at;
-        let Name { end, odd } = name(bytes, start, limits, State::Tag)?;
-        self.attribute_name(bytes, Span::new(start, end), odd, limits)?;
-        *at = end;
+        let name = name(bytes, *at, limits, State::Tag)?;
+        self.attribute_name(bytes, name, limits)?;
+        *at = name.span.end as usize;
         // Almost always the value follows at once.
-        if let Some([b'=', quote @ (b'\'' | b'"')]) = bytes.get(end..end + 2) {
-            *at = end + 2;
+        if let Some([b'=', quote @ (b'\'' | b'"')]) = bytes.get(*at..*at + 2) {
+            *at += 2;
             self.quote = *quote;
             self.value = *at;
             return Ok(State::Value);
@@ -337,31 +432,42 @@ impl Scanner {
         Ok(State::Equals)
     }
 
-    #[inline(always)]
-    fn attribute_name(&mut self, bytes: &[u8], span: Span, odd: bool, limits: &XmlLimits) -> Result<(), XmlError> {
-        let name = span.of(bytes);
-        if self.attributes.len >= limits.attributes_max {
-            return Err(XmlError::TooBig("too many attributes"));
+    /// Whatever is not an attribute's name: white space, the end of the tag, or wrong.
+    fn tag_special(&mut self, bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
+        *at = skip_white_space(bytes, *at);
+        match bytes.get(*at..).unwrap_or_default() {
+            [b'>', ..] => {
+                *at += 1;
+                self.open.push(self.tag);
+                Ok(State::Text)
+            }
+            [b'/', b'>', ..] => {
+                *at += 2;
+                if self.open.len == 0 { Err(Stop::Done) } else { Ok(State::Text) }
+            }
+            [] | [b'/'] => Err(Stop::Cut(State::Tag)),
+            [b'/', ..] => Err(XmlError::NotWellFormed("/ in a start tag").into()),
+            [first, ..] if begins_name(*first) => Ok(State::Tag),
+            _ => Err(XmlError::NotWellFormed("name expected").into()),
         }
-        if self.attributes.any(|other| other.of(bytes) == name) {
-            return Err(XmlError::NotWellFormed("the same attribute twice"));
-        }
-        self.attributes.push(span);
-        self.value_rewritten = false;
-        self.known = match name {
-            b"to" => Known::To,
-            b"from" => Known::From,
-            b"id" => Known::Id,
-            b"type" => Known::Type,
-            b"xmlns" => Known::Xmlns,
-            b"xml:lang" => Known::Lang,
-            _ => Known::Other,
-        };
-        self.rare |= odd && self.known != Known::Lang;
-        Ok(())
     }
 
     #[inline(always)]
+    fn attribute_name(&mut self, bytes: &[u8], name: Name, limits: &XmlLimits) -> Result<(), XmlError> {
+        if self.attributes.len >= limits.attributes_max {
+            return Err(XmlError::TooBig("too many attributes"));
+        }
+        // Equal keys need not be equal names, but nearly always are.
+        if self.attributes.any(|other| other.key == name.key && other.span.of(bytes) == name.span.of(bytes)) {
+            return Err(XmlError::NotWellFormed("the same attribute twice"));
+        }
+        self.attributes.push(name);
+        self.value_rewritten = false;
+        self.known = known(name);
+        self.rare |= name.odd && self.known != Known::Lang;
+        Ok(())
+    }
+
     fn quote(&mut self, bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
         *at = skip_white_space(bytes, *at);
         match bytes.get(*at) {
@@ -376,26 +482,25 @@ impl Scanner {
         }
     }
 
-    #[inline(always)]
     fn value(&mut self, bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
-        let quote = self.quote;
         loop {
-            *at = if quote == b'\'' { skip_single_quoted(bytes, *at) } else { skip_double_quoted(bytes, *at) };
+            *at = skip_value(bytes, *at, self.quote, &mut self.seen);
             match bytes.get(*at) {
-                Some(byte) if *byte == quote => break,
-                Some(b'&') => {
-                    *at += reference(bytes.get(*at..).unwrap_or_default(), State::Value)?;
+                Some(byte) if *byte == self.quote => break,
+                Some(special) => {
+                    *at = value_special(bytes, *at, *special)?;
                     self.value_rewritten = true;
                 }
-                Some(b'\t' | b'\n' | b'\r') => {
-                    *at += 1;
-                    self.value_rewritten = true;
-                }
-                Some(b'<') => return Err(XmlError::NotWellFormed("< in an attribute value").into()),
-                Some(_) => return Err(CONTROL.into()),
                 None => return Err(Stop::Cut(State::Value)),
             }
         }
+        self.end_value(bytes, at);
+        Ok(State::Tag)
+    }
+
+    /// Notes a value, at whose closing quote `at` stands.
+    #[inline(always)]
+    fn end_value(&mut self, bytes: &[u8], at: &mut usize) {
         let value = Span::new(self.value, *at);
         if self.open.len == 0
             && let Some(place) = self.root.get_mut(self.known as usize)
@@ -411,39 +516,78 @@ impl Scanner {
         }
         *at += 1;
         self.mark = *at;
-        Ok(State::Tag)
     }
 
-    #[inline(always)]
     fn end_name(&mut self, bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
-        let name = self.open.last().of(bytes);
-        let rest = bytes.get(*at + 2..).unwrap_or_default();
-        match rest.get(..name.len()) {
-            Some(end) if end == name => {
-                *at += 2 + name.len();
-                self.end_tag(bytes, at)
+        let span = self.open.last().unwrap_or_default();
+        let start = *at + 2;
+        let end = start + span.len();
+        let same = match bytes.get(start..end) {
+            Some(_) => equal_names(bytes, start, span),
+            None if span.of(bytes).starts_with(bytes.get(start..).unwrap_or_default()) => {
+                return Err(Stop::Cut(State::Markup));
             }
-            None if name.starts_with(rest) => Err(Stop::Cut(State::Markup)),
-            _ => Err(UNMATCHED.into()),
+            None => false,
+        };
+        if !same {
+            return Err(UNMATCHED.into());
         }
+        *at = end;
+        self.end_tag(bytes, at)
     }
 
-    #[inline(always)]
     fn end_tag(&mut self, bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
-        *at = skip_white_space(bytes, *at);
-        match bytes.get(*at) {
-            Some(b'>') => {
-                *at += 1;
-                self.open.pop();
-                if self.open.len == 0 { Err(Stop::Done) } else { Ok(State::Text) }
+        if bytes.get(*at) != Some(&b'>') {
+            *at = skip_white_space(bytes, *at);
+            match bytes.get(*at) {
+                Some(b'>') => {}
+                Some(_) => return Err(UNMATCHED.into()),
+                None => return Err(Stop::Cut(State::EndTag)),
             }
-            Some(_) => Err(UNMATCHED.into()),
-            None => Err(Stop::Cut(State::EndTag)),
         }
+        *at += 1;
+        self.open.pop();
+        if self.open.len == 0 { Err(Stop::Done) } else { Ok(State::Text) }
+    }
+
+    /// What begins with `<` and neither a name nor `/`: the state and position behind it.
+    #[cold]
+    fn declaration(&mut self, bytes: &[u8], at: usize) -> Result<(State, usize), Stop> {
+        const CDATA: &[u8] = b"<![CDATA[";
+        let rest = bytes.get(at..).unwrap_or_default();
+        if rest.starts_with(CDATA) {
+            self.text_between |= self.open.len == 1;
+            return Ok((State::Cdata, at + CDATA.len()));
+        }
+        if CDATA.starts_with(rest) {
+            return Err(Stop::Cut(State::Markup));
+        }
+        Err(match rest.get(1) {
+            Some(b'!') => declaration_error(rest),
+            Some(b'?') => XmlError::Restricted("processing instruction"),
+            _ => XmlError::NotWellFormed("name expected"),
+        }
+        .into())
+    }
+
+    /// The position behind a CDATA section, or the end.
+    #[cold]
+    fn cdata(&mut self, bytes: &[u8], mut at: usize) -> Result<(State, usize), Stop> {
+        while let Some(byte) = bytes.get(at) {
+            at += 1;
+            self.seen |= u64::from(*byte);
+            match byte {
+                // What is behind `<![CDATA[` cannot be taken for a `]`.
+                b'>' if bytes.get(..at).is_some_and(|read| read.ends_with(b"]]>")) => return Ok((State::Text, at)),
+                0..0x20 if !is_white_space(*byte) => return Err(CONTROL.into()),
+                _ => {}
+            }
+        }
+        Ok((State::Cdata, at))
     }
 }
 
-fn equals(bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
+fn after_name(bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
     *at = skip_white_space(bytes, *at);
     match bytes.get(*at) {
         Some(b'=') => {
@@ -455,31 +599,29 @@ fn equals(bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
     }
 }
 
-fn cdata(bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
-    while let Some(byte) = bytes.get(*at) {
-        *at += 1;
-        match byte {
-            // What is behind `<![CDATA[` cannot be taken for a `]`.
-            b'>' if bytes.get(..*at).is_some_and(|read| read.ends_with(b"]]>")) => return Ok(State::Text),
-            0..0x20 if !is_white_space(*byte) => return Err(CONTROL.into()),
-            _ => {}
+/// What character data may hold beside plain text: the position behind it.
+#[cold]
+fn text_special(bytes: &[u8], at: usize, special: u8) -> Result<usize, Stop> {
+    match special {
+        b'&' => Ok(at + reference(bytes.get(at..).unwrap_or_default(), State::Text)?),
+        // Text never begins behind a `]`, so these two are text as well.
+        b'>' if bytes.get(..at).is_some_and(|before| before.ends_with(b"]]")) => {
+            Err(XmlError::NotWellFormed("]]> in character data").into())
         }
+        b'>' | b'\t' | b'\n' | b'\r' => Ok(at + 1),
+        _ => Err(CONTROL.into()),
     }
-    Err(Stop::Cut(State::Cdata))
 }
 
-/// What begins with `<!`.
-fn declaration(bytes: &[u8], at: &mut usize) -> Result<State, Stop> {
-    const CDATA: &[u8] = b"<![CDATA[";
-    let rest = bytes.get(*at..).unwrap_or_default();
-    if rest.starts_with(CDATA) {
-        *at += CDATA.len();
-        return Ok(State::Cdata);
+/// What a value may hold beside plain text: the position behind it.
+#[cold]
+fn value_special(bytes: &[u8], at: usize, special: u8) -> Result<usize, Stop> {
+    match special {
+        b'&' => Ok(at + reference(bytes.get(at..).unwrap_or_default(), State::Value)?),
+        b'\t' | b'\n' | b'\r' => Ok(at + 1),
+        b'<' => Err(XmlError::NotWellFormed("< in an attribute value").into()),
+        _ => Err(CONTROL.into()),
     }
-    if CDATA.starts_with(rest) {
-        return Err(Stop::Cut(State::Markup));
-    }
-    Err(declaration_error(rest).into())
 }
 
 /// Why `<!` and what follows it, which is not the beginning of a CDATA section, is refused.
@@ -491,70 +633,98 @@ pub(super) fn declaration_error(markup: &[u8]) -> XmlError {
     }
 }
 
+/// A name and what is quick to compare of it.
+#[derive(Clone, Copy, Debug)]
 struct Name {
-    end: usize,
+    span: Span,
+    /// Its first eight bytes, zeros behind a shorter one.
+    key: u64,
     /// It has a colon or a byte beyond ASCII.
     odd: bool,
 }
 
+/// The name at `start` if it is of at most seven small letters and its end is in sight.
 #[inline(always)]
-fn name(bytes: &[u8], start: usize, limits: &XmlLimits, cut: State) -> Result<Name, Stop> {
-    let mut end = start;
-    let mut seen = 0;
-    let complete = loop {
-        let Some(byte) = bytes.get(end) else { break false };
-        let class = CLASSES[*byte as usize];
-        if class & NAME == 0 {
-            break true;
-        }
-        seen |= class;
-        end += 1;
-    };
-    if end == start && !complete {
-        return Err(Stop::Cut(cut));
+fn plain_name(bytes: &[u8], start: usize, limits: &XmlLimits) -> Option<Name> {
+    let word = word(bytes, start)?;
+    let bits = small_letters(word);
+    // Nothing, or eight letters and perhaps more.
+    if bits == 0 || bits == 64 || is_in_name((word >> bits) as u8) {
+        return None;
     }
-    if bytes.get(start).is_some_and(|first| CLASSES[*first as usize] & START == 0) {
-        return Err(XmlError::NotWellFormed("name expected").into());
+    let letters = bits as usize / 8;
+    if letters > limits.name_bytes_max {
+        return None;
     }
-    if end - start > limits.name_bytes_max {
-        return Err(XmlError::TooBig("name too long").into());
-    }
-    if !complete {
-        return Err(Stop::Cut(cut));
-    }
-    Ok(Name { end, odd: seen & ODD != 0 })
+    Some(Name { span: Span::new(start, start + letters), key: word & ((1 << bits) - 1), odd: false })
 }
 
-const NAME: u8 = 1;
-const START: u8 = 2;
-const ODD: u8 = 4;
-
-/// What a byte may be in a name. Beyond ASCII, and where colons stand, the checker decides.
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        classes[byte] = match byte as u8 {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' => NAME | START,
-            b'0'..=b'9' | b'-' | b'.' => NAME,
-            b':' | 0x80..=0xFF => NAME | START | ODD,
-            _ => 0,
-        };
-        byte += 1;
+/// The name at `start`, whose first byte may begin one.
+fn name(bytes: &[u8], start: usize, limits: &XmlLimits, cut: State) -> Result<Name, Stop> {
+    let rest = bytes.get(start..).unwrap_or_default();
+    let length = rest.iter().position(|byte| !is_in_name(*byte));
+    let name = rest.get(..length.unwrap_or(rest.len())).unwrap_or_default();
+    if name.len() > limits.name_bytes_max {
+        return Err(XmlError::TooBig("name too long").into());
     }
-    classes
-};
+    if length.is_none() {
+        return Err(Stop::Cut(cut));
+    }
+    let odd = name.iter().any(|byte| is_odd_in_name(*byte));
+    Ok(Name { span: Span::new(start, start + name.len()), key: key(name), odd })
+}
+
+/// See [`Name::key`].
+const fn key(name: &[u8]) -> u64 {
+    let mut key = 0;
+    let mut at = 0;
+    while at < name.len() && at < 8 {
+        key |= (name[at] as u64) << (8 * at);
+        at += 1;
+    }
+    key
+}
+
+#[inline(always)]
+fn known(name: Name) -> Known {
+    const TO: u64 = key(b"to");
+    const FROM: u64 = key(b"from");
+    const ID: u64 = key(b"id");
+    const TYPE: u64 = key(b"type");
+    const XMLNS: u64 = key(b"xmlns");
+    const LANG: u64 = key(b"xml:lang");
+    match name.key {
+        XMLNS => Known::Xmlns,
+        TO => Known::To,
+        ID => Known::Id,
+        TYPE => Known::Type,
+        FROM => Known::From,
+        LANG if name.span.len() == 8 => Known::Lang,
+        _ => Known::Other,
+    }
+}
+
+/// Whether at `start` stands what stands in `span`.
+#[inline(always)]
+fn equal_names(bytes: &[u8], start: usize, span: Span) -> bool {
+    if span.len() < 8
+        && let (Some(one), Some(other)) = (word(bytes, start), word(bytes, span.start as usize))
+    {
+        return (one ^ other) & ((1 << (8 * span.len())) - 1) == 0;
+    }
+    bytes.get(start..start + span.len()) == Some(span.of(bytes))
+}
 
 /// The length of the reference that `bytes` begin with.
 #[cold]
 fn reference(bytes: &[u8], cut: State) -> Result<usize, Stop> {
-    let semicolon = loop_until_semicolon(bytes, cut)?;
+    let semicolon = semicolon_of(bytes, cut)?;
     let body = bytes.get(1..semicolon).unwrap_or_default();
     let legal = match body {
         b"lt" | b"gt" | b"amp" | b"apos" | b"quot" => true,
         [b'#', b'x', digits @ ..] => is_character(digits, 16),
         [b'#', digits @ ..] => is_character(digits, 10),
-        [first, ..] if CLASSES[*first as usize] & START != 0 => {
+        [first, ..] if begins_name(*first) => {
             return Err(XmlError::Restricted("entity other than the five").into());
         }
         _ => false,
@@ -562,96 +732,15 @@ fn reference(bytes: &[u8], cut: State) -> Result<usize, Stop> {
     if legal { Ok(semicolon + 1) } else { Err(XmlError::NotWellFormed("bad reference").into()) }
 }
 
-fn loop_until_semicolon(bytes: &[u8], cut: State) -> Result<usize, Stop> {
+fn semicolon_of(bytes: &[u8], cut: State) -> Result<usize, Stop> {
     for (at, byte) in bytes.iter().enumerate().skip(1) {
         match byte {
             b';' => return Ok(at),
             _ if at + 1 >= REFERENCE_BYTES_MAX => return Err(XmlError::TooBig("reference too long").into()),
             b'#' if at == 1 => {}
-            byte if CLASSES[*byte as usize] & NAME != 0 => {}
+            byte if is_in_name(*byte) => {}
             _ => return Err(XmlError::NotWellFormed("& that begins no reference").into()),
         }
     }
     Err(Stop::Cut(cut))
-}
-
-/// Whether these digits name a character that XML allows (XML 1.0 section 2.2).
-fn is_character(digits: &[u8], radix: u32) -> bool {
-    let mut number: u32 = 0;
-    for digit in digits {
-        match char::from(*digit).to_digit(radix) {
-            Some(value) => number = number.saturating_mul(radix).saturating_add(value),
-            None => return false,
-        }
-    }
-    !digits.is_empty() && matches!(number, 0x9 | 0xA | 0xD | 0x20..=0xD7FF | 0xE000..=0xFFFD | 0x1_0000..=0x10_FFFF)
-}
-
-/// White space of XML 1.0 section 2.3.
-pub(super) fn is_white_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
-}
-
-#[inline(always)]
-pub(super) fn skip_white_space(bytes: &[u8], mut at: usize) -> usize {
-    while bytes.get(at).is_some_and(|byte| is_white_space(*byte)) {
-        at += 1;
-    }
-    at
-}
-
-// Eight bytes at a time. In each mask below the lowest set bit marks the first hit truly; bits above it may be false.
-
-const fn repeat(byte: u8) -> u64 {
-    u64::from_ne_bytes([byte; 8])
-}
-
-/// Marks bytes of `word` that equal `byte` once the bits of `ignore` are set in them.
-#[inline(always)]
-fn equal(word: u64, ignore: u8, byte: u8) -> u64 {
-    let difference = (word | repeat(ignore)) ^ repeat(byte);
-    difference.wrapping_sub(repeat(1)) & !difference & repeat(0x80)
-}
-
-#[inline(always)]
-fn below_space(word: u64) -> u64 {
-    word.wrapping_sub(repeat(0x20)) & !word & repeat(0x80)
-}
-
-/// The first position from `at` on where `marks` finds something, or the end.
-#[inline(always)]
-fn skip(bytes: &[u8], mut at: usize, marks: impl Fn(u64) -> u64) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let found = marks(u64::from_le_bytes(*chunk));
-        if found != 0 {
-            return at + found.trailing_zeros() as usize / 8;
-        }
-        at += 8;
-    }
-    // Filled up with a byte that nothing looks for.
-    let mut chunk = [b'_'; 8];
-    let rest = bytes.get(at..).unwrap_or_default();
-    for (to, from) in chunk.iter_mut().zip(rest) {
-        *to = *from;
-    }
-    let found = marks(u64::from_le_bytes(chunk));
-    if found != 0 { at + found.trailing_zeros() as usize / 8 } else { bytes.len() }
-}
-
-/// Stops at `<`, `>`, `&` and what is below a space.
-#[inline(always)]
-fn skip_text(bytes: &[u8], at: usize) -> usize {
-    skip(bytes, at, |word| equal(word, b'<' ^ b'>', b'>') | equal(word, 0, b'&') | below_space(word))
-}
-
-/// Stops at `'`, `&`, `<` and what is below a space.
-#[inline(always)]
-fn skip_single_quoted(bytes: &[u8], at: usize) -> usize {
-    skip(bytes, at, |word| equal(word, b'\'' ^ b'&', b'\'') | equal(word, 0, b'<') | below_space(word))
-}
-
-/// Stops at `"`, `&`, `<` and what is below a space.
-#[inline(always)]
-fn skip_double_quoted(bytes: &[u8], at: usize) -> usize {
-    skip(bytes, at, |word| equal(word, b'"' ^ b'&', b'&') | equal(word, 0, b'<') | below_space(word))
 }
