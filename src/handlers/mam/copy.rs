@@ -1,5 +1,9 @@
 //! What is archived, and what a message carries to tell its receiver.
 
+use std::sync::LazyLock;
+
+use memchr::memmem;
+
 use super::super::{prelude::*, sm};
 use super::ArchiveId;
 use crate::core::archive::Keep;
@@ -8,7 +12,6 @@ use crate::core::session::AccountId;
 use crate::jid::{Jid, JidRef};
 use crate::xml::writer::{append_child, escape_attr};
 use crate::xml::{Frame, Tree};
-use memchr::memmem;
 
 /// Payloads that other devices of a user need to see, beside a body: a name in a namespace, or every name but `request`,
 /// `markable` and the like that ask for such a payload in return.
@@ -102,7 +105,7 @@ impl<'m> Copy<'m> {
     ) -> Copy<'m> {
         let judged = judge(core, frame);
         let mut copy = Copy { conn, account, frame, to, verdict: Verdict::NOT_ARCHIVED, cleaned: None };
-        if lasts && judged.lasts {
+        if lasts && judged.lasts && core.hosts.iter().any(|host| host.archive) {
             let from = copy.from(core);
             copy.verdict = Verdict::of(core, now, &from, to);
         }
@@ -225,13 +228,17 @@ struct Judged {
     forged: bool,
 }
 
+// To make ready for a search takes longer than to search a message.
+static STANZA_ID: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("stanza-id"));
+static STORE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("-store"));
+
 fn judge(core: &Core, frame: &Frame<'_>) -> Judged {
     let (first, xml) = (frame.child.as_ref(), frame.xml.as_bytes());
     // Names cannot be written in another way, namespaces can.
-    let names_ids = memmem::find(xml, b"stanza-id").is_some();
+    let names_ids = STANZA_ID.find(xml).is_some();
     let begins_with = |name: &str, ns: &str| first.is_some_and(|(first, in_ns)| *first == name && *in_ns == *ns);
     if !names_ids {
-        if begins_with("body", ns::CLIENT) && memmem::find(xml, b"-store").is_none() {
+        if begins_with("body", ns::CLIENT) && STORE.find(xml).is_none() {
             return Judged { lasts: true, forged: false };
         }
         let chat_state = first.is_some_and(|(_, ns)| *ns == *ns::CHAT_STATES);
