@@ -91,6 +91,7 @@ fn message(to: &str, kind: &str, body: usize) -> Template {
 fn plan(options: &Options, end: &'static str) -> Plan {
     Plan {
         window: options.window,
+        rate: options.rate,
         warm_up: options.warm_up,
         duration: options.seconds,
         count_max: options.count.unwrap_or(u64::MAX),

@@ -55,6 +55,7 @@ Options:
   --sessions N          default 100
   --base N              idle: sessions before those that are counted (default 4)
   --window N            stanzas in flight for each sender (default 1)
+  --rate N              stanzas a second of all senders together (default: as many as their windows let through)
   --body BYTES          of a message (default 128)
   --bare                send to bare JIDs
   --seconds S           measured time (default 3)
@@ -78,6 +79,7 @@ struct Options {
     sessions: usize,
     base: usize,
     window: usize,
+    rate: Option<f64>,
     body: usize,
     bare: bool,
     seconds: Duration,
@@ -181,6 +183,7 @@ fn parse(arguments: &mut pico_args::Arguments) -> Outcome<Options> {
         sessions: number(arguments, "--sessions", 100)?,
         base: number(arguments, "--base", 4)?,
         window: number(arguments, "--window", 1)?.max(1),
+        rate: arguments.opt_value_from_str("--rate")?,
         body: number(arguments, "--body", 128)?,
         bare: arguments.contains("--bare"),
         seconds: seconds(arguments, "--seconds", 3.0)?,

@@ -140,6 +140,8 @@ impl Group {
 pub struct Plan {
     /// Stanzas of a group that are sent and not yet delivered.
     pub window: usize,
+    /// Stanzas a second of all groups together; none: as many as the windows let through.
+    pub rate: Option<f64>,
     /// Not measured.
     pub warm_up: Duration,
     /// Ends the run, or:
@@ -162,6 +164,9 @@ pub struct Tally {
     pub latencies: Histogram,
 }
 
+/// How often who keeps a pace looks whether something is due.
+const PACE: Duration = Duration::from_millis(1);
+
 /// Runs the groups side by side until the plan's end, then until nothing is in flight.
 pub fn run(groups: &mut [Group], plan: &Plan) -> Outcome<Tally> {
     let poll = Poll::new()?;
@@ -173,23 +178,31 @@ pub fn run(groups: &mut [Group], plan: &Plan) -> Outcome<Tally> {
             owners.push((number, index));
         }
     }
-    let mut course = Course { poll, owners, events: Events::with_capacity(1024), end: Finder::new(plan.end) };
+    let paced = plan.rate.map(|rate| (Instant::now(), rate / groups.len() as f64));
+    let mut course = Course {
+        paced,
+        heard: Instant::now(),
+        poll,
+        owners,
+        events: Events::with_capacity(1024),
+        end: Finder::new(plan.end),
+    };
 
     let mut scratch = Vec::new();
     let mut latencies = Histogram::default();
     let start = Instant::now();
     while start.elapsed() < plan.warm_up {
-        course.turn(groups, Some(plan.window), &mut scratch, &mut latencies)?;
+        course.turn(groups, plan.window, &mut scratch, &mut latencies)?;
     }
     latencies = Histogram::default();
     let before = Usage::of(plan.pid)?;
     let start = Instant::now();
     let mut deliveries = 0;
     while start.elapsed() < plan.duration && deliveries < plan.count_max {
-        deliveries += course.turn(groups, Some(plan.window), &mut scratch, &mut latencies)?;
+        deliveries += course.turn(groups, plan.window, &mut scratch, &mut latencies)?;
     }
     while groups.iter().any(|group| !group.in_flight.is_empty()) {
-        deliveries += course.turn(groups, None, &mut scratch, &mut latencies)?;
+        deliveries += course.turn(groups, 0, &mut scratch, &mut latencies)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     std::thread::sleep(plan.settle);
@@ -197,6 +210,9 @@ pub fn run(groups: &mut [Group], plan: &Plan) -> Outcome<Tally> {
 }
 
 struct Course<'a> {
+    /// Since when, and stanzas a second of each group.
+    paced: Option<(Instant, f64)>,
+    heard: Instant,
     poll: Poll,
     /// Group and receiver (or none: the sender) of each token.
     owners: Vec<(usize, Option<usize>)>,
@@ -209,15 +225,23 @@ impl Course<'_> {
     fn turn(
         &mut self,
         groups: &mut [Group],
-        window: Option<usize>,
+        window: usize,
         scratch: &mut Vec<u8>,
         latencies: &mut Histogram,
     ) -> Outcome<u64> {
-        for group in groups.iter_mut() {
-            group.fill(window.unwrap_or(0), scratch)?;
+        let count = groups.len() as f64;
+        for (number, group) in groups.iter_mut().enumerate() {
+            let due = match self.paced {
+                // The groups speak in turn, not all at once.
+                Some((since, rate)) => since.elapsed().as_secs_f64() * rate + number as f64 / count,
+                None => f64::INFINITY,
+            };
+            group.fill(window.min((due as u64).saturating_sub(group.completed) as usize), scratch)?;
         }
-        self.poll.poll(&mut self.events, Some(PATIENCE))?;
-        if self.events.is_empty() {
+        self.poll.poll(&mut self.events, Some(if self.paced.is_some() { PACE } else { PATIENCE }))?;
+        if !self.events.is_empty() {
+            self.heard = Instant::now();
+        } else if self.heard.elapsed() > PATIENCE {
             return Err("the server delivers nothing".into());
         }
         let mut deliveries = 0;
