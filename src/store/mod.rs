@@ -19,6 +19,7 @@ mod faults;
 mod memory;
 mod offline;
 mod pubsub;
+mod records;
 mod redb;
 mod rooms;
 mod roster;
@@ -30,6 +31,7 @@ mod thread;
 
 pub use faults::Faults;
 pub use memory::MemoryStore;
+pub use records::{RECORD_KINDS, rewritten};
 pub use thread::{StoreCounters, StoreThread};
 
 pub use self::redb::{OpenCause, OpenError, RedbStore};

@@ -25,7 +25,6 @@ const KINDS: &[Rewrite] = &[
             RoomState::Absent => Vec::new(),
         })
     },
-    |record| schema::decode_line(record).map(|line| schema::encode_line(&line)),
     |record| schema::decode_pubsub_head(record).map(|head| schema::encode_pubsub_head(&head)),
     |record| schema::decode_node(record).map(|row| schema::encode_node(&row)),
     |record| {

@@ -124,6 +124,9 @@ fn push_account_key(user: &BareJid, key: &mut Vec<u8>) {
 pub(super) fn account_of_key(key: &[u8]) -> Result<BareJid, Malformed> {
     let text = std::str::from_utf8(key).map_err(|_| Malformed("account key is not UTF-8"))?;
     let (domain, local) = text.split_once('\0').ok_or(Malformed("account key has one part"))?;
+    if text.contains('@') {
+        return Err(Malformed("account key holds an address"));
+    }
     match local {
         "" => prepared(domain),
         _ => prepared(&[local, "@", domain].concat()),
@@ -1339,6 +1342,7 @@ mod tests {
         }
         account_of_key(b"example.com").expect_err("one part");
         account_of_key(b"\0").expect_err("nothing");
+        account_of_key(b"b@x\0").expect_err("an address is not a domain");
         account_of_key(b"\xff\0a").expect_err("not UTF-8");
         let key = offline_key(&user, 0x0102);
         assert_eq!(key, b"example.com\0juliet\0\0\0\0\0\0\0\x01\x02");
