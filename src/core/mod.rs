@@ -229,7 +229,10 @@ impl Core {
         self.drop_overflowed(now, out);
         self.shed(now, out);
         #[cfg(debug_assertions)]
-        self.check_invariants();
+        {
+            self.check_invariants();
+            assert_eq!(out.wire.held(), out.wire.count_held(), "bytes that wait are counted wrongly");
+        }
         Step { consumed }
     }
 

@@ -253,6 +253,12 @@ impl Core {
         self.blocked.retain(|(_, sender)| *sender != conn);
     }
 
+    /// Whether the bytes of a connection are left unread for now: it waits for the store, for a receiver that is slow, or
+    /// because it has sent too much. [`ConnOrder::Resume`] tells when that is over.
+    pub fn is_held(&self, conn: ConnId) -> bool {
+        self.streams.get(conn).is_some_and(|stream| stream.hold.any())
+    }
+
     /// Hands complete stanzas of one stream to the router until the bytes run out or the session must wait.
     pub(super) fn on_bytes(&mut self, now: Now, conn: ConnId, unread: &[u8], out: &mut Outputs) -> usize {
         if let Some(stream) = self.streams.get_mut(conn) {

@@ -53,6 +53,13 @@ struct Slot {
     quiet: Option<Box<Quiet>>,
 }
 
+impl Slot {
+    fn held(&self) -> usize {
+        let quiet = self.quiet.as_ref().map_or(0, |quiet| quiet.bytes);
+        self.buf.len() - self.sent + self.unacked.as_ref().map_or(0, |unacked| unacked.held()) + quiet
+    }
+}
+
 /// The last presence of each sender, in the order in which it came first.
 #[derive(Default)]
 struct Quiet {
@@ -329,11 +336,13 @@ impl Wire {
 
     /// Bytes that wait for a connection or for its acknowledgement.
     pub(super) fn held_by(&self, conn: ConnId) -> usize {
-        let held = |slot: &Slot| {
-            let quiet = slot.quiet.as_ref().map_or(0, |quiet| quiet.bytes);
-            slot.buf.len() - slot.sent + slot.unacked.as_ref().map_or(0, |unacked| unacked.held()) + quiet
-        };
-        self.slot(conn).map_or(0, held)
+        self.slot(conn).map_or(0, Slot::held)
+    }
+
+    /// [`Wire::held`], counted anew; for the check of invariants.
+    #[cfg(debug_assertions)]
+    pub(super) fn count_held(&self) -> usize {
+        self.slots.iter().chain(&self.ghosts).map(Slot::held).sum()
     }
 
     /// Asks for one [`super::Input::Flushed`] when all that is written so far, and what comes before it is sent, has been taken
