@@ -27,8 +27,8 @@ use whinchat::config::Config;
 use whinchat::core::effects::DocumentKey;
 use whinchat::core::roster::Event;
 use whinchat::core::{
-    Answer, CloseReason, Command, CommandId, ConnId, ConnOrder, Core, Input, ListenerKind, Now, Outputs, Seeds, StoreError,
-    StoreRequest, Ticket, TlsFacts, UtcTime,
+    Answer, CloseReason, Command, CommandId, ConnId, ConnOrder, Core, Input, ListenerKind, Now, Outputs, Seeds,
+    StoreError, StoreRequest, Ticket, TlsFacts, UtcTime,
 };
 use whinchat::jid::{BareJid, Jid};
 use whinchat::store::{Authenticator, Faults, MemoryStore, Store};
@@ -151,7 +151,8 @@ fn furnish(friends: bool) -> MemoryStore {
     requests.push(StoreRequest::OfflinePut {
         user: bare(NURSE),
         from: Jid::parse("peter@capulet.test/x").expect("an address"),
-        stanza: format!("<message from='peter@capulet.test/x' to='{NURSE}'><body>{SECRET}</body></message>").into_bytes(),
+        stanza: format!("<message from='peter@capulet.test/x' to='{NURSE}'><body>{SECRET}</body></message>")
+            .into_bytes(),
         archived: None,
     });
     requests.push(StoreRequest::LastSeen { user: bare(NURSE), at: UtcTime(EPOCH), status: SECRET.to_owned() });

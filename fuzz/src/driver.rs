@@ -30,11 +30,44 @@ const WORDS: &[&str] = &[
     "<inactive xmlns='urn:xmpp:csi:0'/>",
     "</stream:stream>",
     "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='capulet.test' version='1.0'>",
-    "<![CDATA[", "]]>", "<!--", "<?", "&lt;", "&#x10FFFF;", "&#0;", "xmlns=''", "xmlns:p='u'", "p:a='1'", "xml:lang='de'",
-    " to='room@conference.capulet.test/nick'", " from='nurse@capulet.test'", " type='error'", " type='groupchat'",
-    "<x xmlns='http://jabber.org/protocol/muc'/>", "\u{FFFE}", "\u{0}", "ß", "İ", "\u{0301}", "@", "/", ".", "[::1]",
-    "n,,n=juliet,r=x", "p=tls-exporter,,", "y,,", "c=biws,r=", ",m=x", "\0juliet\0secret",
-    "[limits]", "[[domain]]", "name = \"a.test\"", "= true", "= 0", "= -1", "\"\"\"",
+    "<![CDATA[",
+    "]]>",
+    "<!--",
+    "<?",
+    "&lt;",
+    "&#x10FFFF;",
+    "&#0;",
+    "xmlns=''",
+    "xmlns:p='u'",
+    "p:a='1'",
+    "xml:lang='de'",
+    " to='room@conference.capulet.test/nick'",
+    " from='nurse@capulet.test'",
+    " type='error'",
+    " type='groupchat'",
+    "<x xmlns='http://jabber.org/protocol/muc'/>",
+    "\u{FFFE}",
+    "\u{0}",
+    "ß",
+    "İ",
+    "\u{0301}",
+    "@",
+    "/",
+    ".",
+    "[::1]",
+    "n,,n=juliet,r=x",
+    "p=tls-exporter,,",
+    "y,,",
+    "c=biws,r=",
+    ",m=x",
+    "\0juliet\0secret",
+    "[limits]",
+    "[[domain]]",
+    "name = \"a.test\"",
+    "= true",
+    "= 0",
+    "= -1",
+    "\"\"\"",
 ];
 
 /// Sebastiano Vigna's generator: a seed, a sequence.
@@ -184,7 +217,9 @@ fn main() -> ExitCode {
     let known = |name: &String| TARGETS.into_iter().find(|(known, _)| known == name);
     let wanted: Vec<Target> = match names.is_empty() {
         true => TARGETS.to_vec(),
-        false => names.into_iter().map(|name| known(name).unwrap_or_else(|| panic!("there is no target {name}"))).collect(),
+        false => {
+            names.into_iter().map(|name| known(name).unwrap_or_else(|| panic!("there is no target {name}"))).collect()
+        }
     };
     watch();
     if !files.is_empty() {
