@@ -17,8 +17,13 @@ use crate::handlers;
 use crate::jid::BareJid;
 use crate::xml::{Frame, Kind, Tree, Writer, ns};
 
-/// Longest time that the answer to a failed log-in is held back.
-const PENALTY_MAX: Duration = Duration::from_secs(16);
+/// What waits until the time for a failed log-in is over.
+pub enum Penalty {
+    /// The answer that it has failed.
+    Answer(SaslError),
+    /// The next attempt from the same address, and what it asks the store.
+    Attempt(Box<(Exchange, StoreRequest)>),
+}
 
 impl Core {
     /// What this stream may log in with.
@@ -206,6 +211,34 @@ impl Core {
             login.guessed = Some(user.clone());
             login.disabled = false;
         }
+        let due = self.penalty_due(now, conn);
+        if !due.is_zero() {
+            return self.hold_login(now, conn, due, Penalty::Attempt(Box::new((exchange, request))));
+        }
+        self.ask_keys(conn, exchange, request, out);
+    }
+
+    /// What is left of the time for the last failure from the stream's address.
+    fn penalty_due(&self, now: Now, conn: ConnId) -> Duration {
+        match self.streams.get(conn) {
+            Some(stream) if self.limits.rates => {
+                self.penalties.due(stream.peer, now.mono, self.limits.login_backoff_after)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn hold_login(&mut self, now: Now, conn: ConnId, wait: Duration, penalty: Penalty) {
+        if let Some(login) = self.login_mut(conn) {
+            login.penalty = Some(penalty);
+        }
+        if let Some(stream) = self.streams.get_mut(conn) {
+            stream.hold.rate = true;
+        }
+        self.set_deadline(conn, Due::Penalty, now.mono + wait);
+    }
+
+    fn ask_keys(&mut self, conn: ConnId, exchange: Exchange, request: StoreRequest, out: &mut Outputs) {
         let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
             core.on_keys(now, conn, exchange, reply, out);
         });
@@ -281,28 +314,22 @@ impl Core {
             log::info!("failed log-in from {peer}");
         }
         let wait = match guess && self.limits.rates {
-            true => {
-                self.penalties.wait(peer, user.as_ref(), now.mono, self.limits.login_backoff_after).min(PENALTY_MAX)
-            }
+            true => self.penalties.wait(peer, user.as_ref(), now.mono, self.limits.login_backoff_after),
             false => Duration::ZERO,
         };
         if wait.is_zero() {
             return self.write_failure(now, conn, error, out);
         }
-        if let Some(login) = self.login_mut(conn) {
-            login.penalty = Some(error);
-        }
-        if let Some(stream) = self.streams.get_mut(conn) {
-            stream.hold.rate = true;
-        }
-        self.set_deadline(conn, Due::Penalty, now.mono + wait);
+        self.hold_login(now, conn, wait, Penalty::Answer(error));
     }
 
     pub(super) fn on_penalty_over(&mut self, now: Now, conn: ConnId, out: &mut Outputs) {
-        let error = self.login_mut(conn).and_then(|login| login.penalty.take());
+        let penalty = self.login_mut(conn).and_then(|login| login.penalty.take());
         self.end_rate_hold(conn, out);
-        if let Some(error) = error {
-            self.write_failure(now, conn, error, out);
+        match penalty {
+            Some(Penalty::Answer(error)) => self.write_failure(now, conn, error, out),
+            Some(Penalty::Attempt(attempt)) => self.ask_keys(conn, attempt.0, attempt.1, out),
+            None => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Back-off for failed log-ins, by address and by account: who guesses waits longer and longer for the answer that he was wrong.
-//! Who is right is answered at once, so no account is ever locked.
+//! Who is right is answered at once, so no account is ever locked; but from an address that has just failed nothing is looked at
+//! before the time is over, or who hangs up and comes again would not wait at all.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use crate::jid::BareJid;
 
 /// Addresses and accounts remembered at once; beyond it the older half goes.
 const ENTRIES_MAX: usize = 8192;
+/// Longest time that anybody waits.
+const PENALTY_MAX: Duration = Duration::from_secs(16);
 /// A failure is forgotten after so long without another.
 const MEMORY: Duration = Duration::from_secs(600);
 
@@ -42,10 +45,13 @@ impl Penalties {
     pub fn wait(&mut self, peer: IpAddr, user: Option<&BareJid>, now: Duration, free: u32) -> Duration {
         let of_address = self.count(Key::Address(subscriber(peer)), now);
         let of_account = user.map_or(0, |user| self.count(Key::account(user), now));
-        match of_address.max(of_account).checked_sub(free.saturating_add(1)) {
-            Some(above) => Duration::from_secs(1 << above.min(16)),
-            None => Duration::ZERO,
-        }
+        penalty(of_address.max(of_account), free)
+    }
+
+    /// How long an attempt from that address must wait before it is looked at: as long as the answer to its last failure would.
+    pub fn due(&self, peer: IpAddr, now: Duration, free: u32) -> Duration {
+        let Some((count, last)) = self.failures.get(&Key::Address(subscriber(peer))) else { return Duration::ZERO };
+        (*last + penalty(*count, free)).saturating_sub(now)
     }
 
     fn count(&mut self, key: Key, now: Duration) -> u32 {
@@ -88,6 +94,14 @@ impl Penalties {
     }
 }
 
+/// For so many failures of which the first `free` cost nothing.
+fn penalty(failures: u32, free: u32) -> Duration {
+    match failures.checked_sub(free.saturating_add(1)) {
+        Some(above) => Duration::from_secs(1 << above.min(16)).min(PENALTY_MAX),
+        None => Duration::ZERO,
+    }
+}
+
 /// The address as far as it tells subscribers apart.
 pub fn subscriber(peer: IpAddr) -> IpAddr {
     match peer {
@@ -110,6 +124,8 @@ mod tests {
         let mut check = |peer: &str, name: &str, at: u64, seconds: u64| {
             let wait = penalties.wait(peer.parse().expect(peer), Some(&user(name)), Duration::from_secs(at), 2);
             assert_eq!(wait.as_secs(), seconds, "{peer} {name} {at}");
+            let due = penalties.due(peer.parse().expect(peer), Duration::from_secs(at), 2);
+            assert!(due <= wait, "an account's failures from elsewhere do not hold an address up");
         };
         check("192.0.2.1", "a", 0, 0);
         check("192.0.2.1", "b", 0, 0);
@@ -120,6 +136,26 @@ mod tests {
         check("2001:db8:0:1::1", "a", 0, 0);
         check("192.0.2.2", "a", 0, 1);
         check("192.0.2.3", "a", 700, 0);
+    }
+
+    #[test]
+    fn who_comes_again_waits_all_the_same() {
+        let mut penalties = Penalties::default();
+        let peer = "192.0.2.1".parse().expect("an address");
+        let mut check = |failures: u32, after_millis: u64, millis: u128| {
+            for _ in 0..failures {
+                penalties.wait(peer, None, Duration::ZERO, 2);
+            }
+            let due = penalties.due(peer, Duration::from_millis(after_millis), 2);
+            assert_eq!(due.as_millis(), millis, "{failures} more, after {after_millis} ms");
+        };
+        check(0, 0, 0);
+        check(2, 0, 0);
+        check(1, 0, 1000);
+        check(0, 400, 600);
+        check(0, 1000, 0);
+        check(20, 0, 16_000);
+        check(0, 16_000, 0);
     }
 
     #[test]

@@ -6,9 +6,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::auth::{Exchange, Offer, SaslError};
+use crate::auth::{Exchange, Offer};
 use crate::core::effects::{CloseReason, ConnId, ConnOrder, ListenerKind, StoreReply, TlsFacts};
 use crate::core::error::StreamError;
+use crate::core::login::Penalty;
 use crate::core::session::AccountId;
 use crate::core::timers::{Deadlines, Due};
 use crate::core::{Core, Now, Outputs};
@@ -87,8 +88,8 @@ pub struct Login {
     pub disabled: bool,
     /// Which account the running exchange is for, as it says.
     pub guessed: Option<BareJid>,
-    /// A failure that waits for its time.
-    pub penalty: Option<SaslError>,
+    /// What waits until the time for a failure is over.
+    pub penalty: Option<Penalty>,
     /// `from` of the header that was protected by TLS.
     pub claimed: Option<BareJid>,
 }
