@@ -46,7 +46,7 @@ fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let list = cx.account().per.blocking.clone();
     cx.out.reply(cx.conn, iq, |w| {
         w.open("blocklist", ns::BLOCKING);
-        for jid in &list.0 {
+        for jid in list.jids() {
             w.open("item", ns::BLOCKING).attr("jid", jid.as_str()).close();
         }
     });
@@ -69,29 +69,22 @@ fn block(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if jids.is_empty() || jids.iter().any(|jid| jid.bare() == own.as_str() || jid.as_str() == own.domain()) {
         return Err(StanzaError::BAD_REQUEST);
     }
-    let full = StanzaError::RESOURCE_CONSTRAINT.text("The list is full.");
-    let mut list = cx.account().per.blocking.clone();
-    for jid in jids {
-        if list.0.len() > cx.limits().blocklist_max {
-            return Err(full);
-        }
-        if !list.0.contains(&jid) {
-            list.0.push(jid);
-        }
-    }
+    let list = cx.account().per.blocking.with(jids);
     // It is sent to clients in one stanza.
-    let bytes: usize = list.0.iter().map(|jid| jid.as_str().len()).sum();
-    if list.0.len() > cx.limits().blocklist_max || bytes > cx.limits().xml.stanza_bytes_max {
-        return Err(full);
+    let bytes: usize = list.jids().iter().map(|jid| jid.as_str().len()).sum();
+    if list.jids().len() > cx.limits().blocklist_max || bytes > cx.limits().xml.stanza_bytes_max {
+        return Err(StanzaError::RESOURCE_CONSTRAINT.text("The list is full."));
     }
     store(cx, iq, &list, on_blocked)
 }
 
 fn unblock(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let jids = items(&iq.payload)?;
-    let mut list = cx.account().per.blocking.clone();
     // None named means all (section 3.5).
-    list.0.retain(|jid| !jids.is_empty() && !jids.contains(jid));
+    let list = match jids.is_empty() {
+        true => Blocklist::default(),
+        false => cx.account().per.blocking.without(&jids.into_iter().collect()),
+    };
     store(cx, iq, &list, on_unblocked)
 }
 
@@ -113,13 +106,13 @@ fn on_blocked(
     reply?;
     out.reply_empty(conn, iq);
     let Some((user, before, after)) = change(core, iq) else { return Ok(()) };
-    let added: Vec<Jid> = after.0.iter().filter(|jid| !before.0.contains(jid)).cloned().collect();
+    let added = after.without(&before);
     // Contacts see the account leave as long as they still may hear of it.
     for contact in matching(core, &user, &added, &before) {
         presence::hide_from(core, &user, &contact, out);
     }
     apply(core, &user, after);
-    push(core, &user, "block", &added, out);
+    push(core, &user, "block", added.jids(), out);
     Ok(())
 }
 
@@ -134,12 +127,12 @@ fn on_unblocked(
     reply?;
     out.reply_empty(conn, iq);
     let Some((user, before, after)) = change(core, iq) else { return Ok(()) };
-    let removed: Vec<Jid> = before.0.iter().filter(|jid| !after.0.contains(jid)).cloned().collect();
+    let removed = before.without(&after);
     apply(core, &user, after.clone());
     for contact in matching(core, &user, &removed, &after) {
         presence::show_to(core, &user, &contact, out);
     }
-    push(core, &user, "unblock", if after.0.is_empty() { &[] } else { &removed }, out);
+    push(core, &user, "unblock", if after.jids().is_empty() { &[] } else { removed.jids() }, out);
     Ok(())
 }
 
@@ -157,12 +150,9 @@ fn apply(core: &mut Core, user: &BareJid, list: Blocklist) {
 }
 
 /// Contacts that an entry of `jids` covers and none of `rest` does.
-fn matching(core: &Core, user: &BareJid, jids: &[Jid], rest: &Blocklist) -> Vec<BareJid> {
+fn matching(core: &Core, user: &BareJid, jids: &Blocklist, rest: &Blocklist) -> Vec<BareJid> {
     let Some(account) = core.accounts.find(user.as_str()) else { return Vec::new() };
-    let jids = Blocklist(jids.to_vec());
-    let covered = |contact: &&BareJid| {
-        JidRef::parse(contact.as_str()).is_ok_and(|contact| jids.blocks(&contact) && !rest.blocks(&contact))
-    };
+    let covered = |contact: &&BareJid| jids.blocks_prepared(contact.as_str()) && !rest.blocks_prepared(contact.as_str());
     account.roster.items.keys().filter(covered).cloned().collect()
 }
 
