@@ -107,7 +107,7 @@ pub struct Limits {
     pub store_queue_max: usize,
     /// Password hashes waiting at once; beyond it log-ins are refused with `temporary-auth-failure`.
     pub hash_queue_max: usize,
-    /// Accounts that one address may register in an hour.
+    /// Accounts that one address may register in an hour; asking for a name that is taken counts.
     pub registrations_per_hour: u32,
     /// Failed log-ins of an account or an address after which further ones wait.
     pub login_backoff_after: u32,

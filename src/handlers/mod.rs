@@ -67,7 +67,7 @@ impl PerAccount {
 
     /// What it holds, roughly, in bytes.
     pub(crate) fn held(&self) -> usize {
-        let jids = self.blocking.0.iter().chain(self.mam.jids());
+        let jids = self.blocking.jids().iter().chain(self.mam.jids());
         jids.map(|jid| 48 + jid.as_str().len()).sum()
     }
 }

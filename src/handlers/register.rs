@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::prelude::*;
 use super::presence;
 use crate::auth::Prepared;
-use crate::core::effects::{Half, ListenerKind};
+use crate::core::effects::{Half, ListenerKind, StoreError};
 use crate::core::error::StreamError;
 use crate::core::form::{self, Form, Input};
 use crate::core::parked::Waiting;
@@ -139,7 +139,10 @@ fn create(
             out.reply_empty(conn, &parked);
         }
         Err(error) => {
-            if let Some(peer) = core.streams.get(conn).map(|stream| stream.peer) {
+            // A name that is taken counts: the answers would tell which accounts there are as fast as somebody asks.
+            if let Some(peer) = core.streams.get(conn).map(|stream| stream.peer)
+                && error != StoreError::Conflict
+            {
                 core.shared.register.undo(peer);
             }
             out.reply_error(conn, &parked, error.into());
