@@ -155,7 +155,11 @@ impl Builder {
     /// # Errors
     /// [`ServerError`] names what cannot be had and the remedy.
     pub fn build(self) -> Result<Server, ServerError> {
-        let config = merged(self.config, self.data, self.listen, self.domains)?;
+        let mut config = merged(self.config, self.data, self.listen, self.domains)?;
+        if self.authenticator.is_some() {
+            // Tokens die with the password, and nobody would tell us that one has changed.
+            config.limits.token_time = Duration::ZERO;
+        }
         let listeners = net::open_all(&config.listen)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let certificates = Certificates::load(&config, provider.clone(), utc_now())?;

@@ -14,8 +14,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use sha2::Sha256;
 use whinchat::auth::PasswordScheme;
 use whinchat::config::{CertificateFiles, Config, DomainConfig, Listen};
 use whinchat::core::ListenerKind;
@@ -399,6 +403,98 @@ fn what_was_acknowledged_is_there_after_a_restart() {
     juliet.send("<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq></stream:stream>");
     let rest = juliet.rest();
     assert!(!rest.contains("<message"), "{rest}");
+}
+
+/// A phone, as far as logging in by XEP-0388 goes.
+struct Phone {
+    client: Client,
+}
+
+impl Phone {
+    fn connect(running: &Running) -> Phone {
+        let mut client = Client::connect(running.address(ListenerKind::Tls));
+        client.secure(&config(&["xmpp-client"]), "localhost").expect("TLS");
+        Phone { client }
+    }
+
+    /// Sends the stream's header and all of the log-in at once, and returns the outcome.
+    fn authenticate(&mut self, mechanism: &str, message: &[u8], beside: &str) -> String {
+        self.client.send(&format!(
+            "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='localhost' \
+             from='juliet@localhost' version='1.0'><authenticate xmlns='urn:xmpp:sasl:2' mechanism='{mechanism}'>\
+             <initial-response>{}</initial-response><user-agent id='d4565fa7-4d72-4749-b3d3-740edbf87770'/>{beside}\
+             </authenticate>",
+            STANDARD.encode(message)
+        ));
+        loop {
+            match self.client.next() {
+                Ok(Some(text)) if text.starts_with("<success") || text.starts_with("<failure") => return text,
+                Ok(Some(_)) => {}
+                end => panic!("{end:?}"),
+            }
+        }
+    }
+
+    /// Logs in with a token; checks the server's proof if it succeeds.
+    fn come_back(&mut self, token: &str, binding: &[u8], beside: &str) -> String {
+        let message = [b"juliet\0", &hashed(token, b"Initiator", binding)[..]].concat();
+        let beside = format!("<fast xmlns='urn:xmpp:fast:0'/>{beside}");
+        let outcome = self.authenticate("HT-SHA-256-EXPR", &message, &beside);
+        if outcome.starts_with("<success") {
+            let answer = STANDARD.encode(hashed(token, b"Responder", binding));
+            assert!(outcome.contains(&format!("<additional-data>{answer}</additional-data>")), "{outcome}");
+        }
+        outcome
+    }
+
+    fn binding(&self) -> Vec<u8> {
+        self.client.binding("tls-exporter")
+    }
+}
+
+fn hashed(token: &str, role: &[u8], binding: &[u8]) -> Vec<u8> {
+    let mac = Hmac::<Sha256>::new_from_slice(token.as_bytes()).expect("any key will do");
+    mac.chain_update(role).chain_update(binding).finalize().into_bytes().to_vec()
+}
+
+/// The value of an attribute of the first element of that name.
+fn attribute(xml: &str, element: &str, name: &str) -> String {
+    let (_, rest) = xml.split_once(&format!("<{element} ")).expect(element);
+    let (_, rest) = rest.split_once(&format!(" {name}='")).expect(name);
+    rest.split_once('\'').expect("an end").0.to_owned()
+}
+
+#[test]
+fn a_phone_is_back_with_one_message() {
+    let place = Place::new();
+    let running = Running::start(&place, |_| {});
+    running.add(&[JULIET]);
+    let bind = "<bind xmlns='urn:xmpp:bind:0'><tag>phone</tag><enable xmlns='urn:xmpp:sm:3' resume='true'/></bind>";
+    let wanted = format!("{bind}<request-token xmlns='urn:xmpp:fast:0' mechanism='HT-SHA-256-EXPR'/>");
+    let message = format!("\0juliet\0{PASSWORD}");
+    let success = Phone::connect(&running).authenticate("PLAIN", message.as_bytes(), &wanted);
+    assert!(success.contains("<authorization-identifier>juliet@localhost/phone/"), "{success}");
+    let token = attribute(&success, "token", "token");
+    running.stop();
+
+    let running = Running::start(&place, |_| {});
+    let mut phone = Phone::connect(&running);
+    let binding = phone.binding();
+    let success = phone.come_back(&token, &binding, bind);
+    let session = attribute(&success, "enabled", "id");
+    phone.client.socket.shutdown(std::net::Shutdown::Both).expect("cut off");
+
+    // What was bound to one connection is worth nothing on another.
+    assert!(Phone::connect(&running).come_back(&token, &binding, "").contains("<not-authorized"));
+    let mut phone = Phone::connect(&running);
+    let resume = format!("<resume xmlns='urn:xmpp:sm:3' previd='{session}' h='0'/>");
+    let success = phone.come_back(&token, &phone.binding(), &resume);
+    assert!(success.contains(&format!("<resumed xmlns='urn:xmpp:sm:3' previd='{session}'")), "{success}");
+
+    running.handle.user_password(JULIET, "another password").expect("changed");
+    phone.client.until("<reset");
+    let mut phone = Phone::connect(&running);
+    assert!(phone.come_back(&token, &phone.binding(), "").contains("<not-authorized"));
 }
 
 #[test]

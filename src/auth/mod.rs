@@ -28,7 +28,7 @@ pub use password::{
     PasswordScheme, Prepared, SALT_BYTES, verify,
 };
 pub use scram::{FakeKeys, Hash, ScramKeys};
-pub use token::ClientId;
+pub use token::{ClientId, TokenMechanism, TokenMessage, TokenSalt, TokenSecret, is_proof_of, token_response};
 
 /// Octets of a client's message. Holds the longest address and password there is, each octet of the names escaped.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
@@ -464,14 +464,7 @@ impl Exchange {
 
     /// The localpart of the account that the client names, if `authzid` is empty or that account's bare JID.
     fn localpart(&self, authcid: &str, authzid: &str) -> Result<String, SaslError> {
-        // RFC 6120 section 6.3.7 says the localpart; clients that send the bare JID mean the same. No localpart has an `@`.
-        let local = match authcid.split_once('@') {
-            Some((local, domain)) if prepare_domain(domain).is_ok_and(|domain| domain == self.domain) => local,
-            Some(_) => return Err(SaslError::NotAuthorized),
-            None => authcid,
-        };
-        // A name that cannot be an account's is as wrong as one that is not.
-        let username = prepare_localpart(local).map(Cow::into_owned).map_err(|_| SaslError::NotAuthorized)?;
+        let username = localpart(authcid, &self.domain)?;
         if authzid.is_empty() {
             return Ok(username);
         }
@@ -481,6 +474,20 @@ impl Exchange {
             _ => Err(SaslError::InvalidAuthzid),
         }
     }
+}
+
+/// The prepared localpart of the account that a client of that domain names.
+///
+/// # Errors
+/// [`SaslError::NotAuthorized`]: a name that cannot be an account's is as wrong as one that is not.
+pub fn localpart(authcid: &str, domain: &str) -> Result<String, SaslError> {
+    // RFC 6120 section 6.3.7 says the localpart; clients that send the bare JID mean the same. No localpart has an `@`.
+    let local = match authcid.split_once('@') {
+        Some((local, named)) if prepare_domain(named).is_ok_and(|named| named == domain) => local,
+        Some(_) => return Err(SaslError::NotAuthorized),
+        None => authcid,
+    };
+    prepare_localpart(local).map(Cow::into_owned).map_err(|_| SaslError::NotAuthorized)
 }
 
 impl fmt::Debug for Exchange {

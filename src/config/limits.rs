@@ -23,6 +23,10 @@ pub struct Limits {
     pub xml: XmlLimits,
     /// Time from the connection to a bound resource.
     pub login_time: Duration,
+    /// How long a token by which a client logs in again is good if it is not used (XEP-0484); zero for no tokens.
+    pub token_time: Duration,
+    /// Clients of one account that have such tokens; who was away for longest is forgotten first.
+    pub tokens_per_account_max: usize,
     /// SASL failures on one stream, then it is closed (RFC 6120 section 6.4.5: 2 to 5 retries).
     pub login_failures_max: u32,
     /// Resource binding failures on one stream (RFC 6120 section 7.7.3: 5 to 10 retries).
@@ -135,6 +139,8 @@ impl Default for Limits {
             xml_before_auth: XmlLimits { stanza_bytes_max: 10_000, depth_max: 16, ..xml },
             xml,
             login_time: Duration::from_secs(60),
+            token_time: Duration::from_secs(60 * 24 * 3600),
+            tokens_per_account_max: 32,
             login_failures_max: 5,
             bind_failures_max: 6,
             idle_ping: Duration::from_secs(600),
@@ -242,6 +248,8 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("name_bytes_max", 64, 4 * K, |l| Slot::BytesTwice(&mut l.xml.name_bytes_max, &mut l.xml_before_auth.name_bytes_max)),
     key("header_bytes_max", K, 64 * K, |l| Slot::BytesTwice(&mut l.xml.header_bytes_max, &mut l.xml_before_auth.header_bytes_max)),
     key("login_time", 5, HOUR, |l| Slot::Time(&mut l.login_time)),
+    key("token_time", 0, 3650 * 24 * HOUR, |l| Slot::Time(&mut l.token_time)),
+    key("tokens_per_account_max", 1, 1000, |l| Slot::Count(&mut l.tokens_per_account_max)),
     key("login_failures_max", 2, 6, |l| Slot::Tries(&mut l.login_failures_max)),
     key("bind_failures_max", 5, 11, |l| Slot::Tries(&mut l.bind_failures_max)),
     key("idle_ping", 300, 24 * HOUR, |l| Slot::Time(&mut l.idle_ping)),

@@ -5,7 +5,7 @@ use crate::core::effects::{Answer, Command, CommandId, StoreReply, StoreRequest,
 use crate::core::error::StreamError;
 use crate::core::parked::{CommandContext, Waiting};
 use crate::core::stream::Phase;
-use crate::core::{Core, Now, Outputs};
+use crate::core::{ConnId, Core, Now, Outputs};
 use crate::handlers;
 use crate::handlers::muc::operator::{self, Order};
 use crate::jid::{BareJid, JidRef};
@@ -89,7 +89,7 @@ impl Core {
             (Err(error), _) => Answer::Refused(error),
             (Ok(Stored::Accounts(users)), _) => Answer::Users(users),
             (Ok(_), CommandContext::PasswordSet(user)) => {
-                self.end_sessions(now, &user, None, handlers::register::PASSWORD_CHANGED, out);
+                self.on_password_changed(now, &user, None, out);
                 Answer::Done
             }
             (Ok(Stored::Removed { contacts }), CommandContext::Removed(user)) => {
@@ -101,12 +101,19 @@ impl Core {
         out.answers.push((id, answer));
     }
 
-    /// Ends an account's sessions, all but `spared`, and its streams that have logged in and not bound yet.
+    /// Nobody stays who has logged in with the old password, but for `spared`, nor comes back with a token that it has brought.
+    pub(crate) fn on_password_changed(&mut self, now: Now, user: &BareJid, spared: Option<ConnId>, out: &mut Outputs) {
+        // The store has forgotten the tokens with the password; one may have been on its way into it meanwhile.
+        self.ask(StoreRequest::TokensForget { user: user.clone() }, Waiting::Nobody, out);
+        self.end_sessions(now, user, spared, handlers::register::PASSWORD_CHANGED, out);
+    }
+
+    /// Ends an account's sessions, all but `spared`, and its streams that log in or have logged in and not bound yet.
     pub(crate) fn end_sessions(
         &mut self,
         now: Now,
         user: &BareJid,
-        spared: Option<crate::core::ConnId>,
+        spared: Option<ConnId>,
         error: StreamError,
         out: &mut Outputs,
     ) {
@@ -114,7 +121,11 @@ impl Core {
             self.accounts.find(user.as_str()).into_iter().flat_map(|account| &account.resources).collect();
         let conns: Vec<_> =
             conns.into_iter().map(|resource| resource.conn).filter(|conn| Some(*conn) != spared).collect();
-        let unbound = |conn: &crate::core::ConnId| matches!(&self.streams.get(*conn).map(|stream| &stream.phase), Some(Phase::Authed(authed)) if authed.user == *user);
+        let unbound = |conn: &ConnId| match self.streams.get(*conn).map(|stream| &stream.phase) {
+            Some(Phase::Authed(authed)) => authed.user == *user,
+            Some(Phase::Login(login)) => login.guessed.as_ref() == Some(user),
+            _ => false,
+        };
         let unbound: Vec<_> = self.streams.conns().into_iter().filter(unbound).collect();
         for conn in conns.into_iter().chain(unbound) {
             self.close_stream(now, conn, Some(error), out);

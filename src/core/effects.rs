@@ -15,6 +15,7 @@ use crate::core::clock::UtcTime;
 use crate::core::pubsub::{LastItem, Operation, Outcome};
 use crate::core::rooms::{Affiliation, Line, RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
+use crate::core::tokens::{ClientPlace, ClientTokens, TokenChange};
 use crate::jid::{BareJid, Jid};
 
 /// One connection for as long as it lives: a slot of the slab and how often that slot was used before.
@@ -315,6 +316,30 @@ pub enum StoreRequest {
         /// As the client sent it.
         password: Zeroizing<String>,
     },
+    /// What is kept of the tokens of one of an account's clients. Reply: [`Stored::Tokens`].
+    Tokens {
+        /// Account.
+        user: BareJid,
+        /// Which client.
+        client: ClientPlace,
+    },
+    /// What a log-in does to its client's tokens. Above the bound of clients with tokens the one goes that logged in first. Reply:
+    /// [`Stored::Done`], or an error of [`crate::core::tokens::ClientTokens::apply`]; [`StoreError::NoAccount`].
+    TokenChange {
+        /// Account.
+        user: BareJid,
+        /// Which client.
+        client: ClientPlace,
+        /// When.
+        at: UtcTime,
+        /// What.
+        change: Box<TokenChange>,
+    },
+    /// Makes all tokens of an account worthless, as a new password does in its own transaction. Reply: [`Stored::Done`].
+    TokensForget {
+        /// Account.
+        user: BareJid,
+    },
     /// Creates an account. Slow: derives the keys. Reply: [`Stored::Done`] or [`StoreError::Conflict`].
     AccountCreate {
         /// Account.
@@ -601,6 +626,7 @@ impl StoreRequest {
         match self {
             StoreRequest::Credentials { .. }
             | StoreRequest::Verify { .. }
+            | StoreRequest::Tokens { .. }
             | StoreRequest::Accounts { .. }
             | StoreRequest::Census { .. }
             | StoreRequest::DisabledAccounts { .. }
@@ -616,6 +642,8 @@ impl StoreRequest {
             StoreRequest::OfflinePage { delete_to, .. } => *delete_to > 0,
             StoreRequest::AccountCreate { .. }
             | StoreRequest::PasswordSet { .. }
+            | StoreRequest::TokenChange { .. }
+            | StoreRequest::TokensForget { .. }
             | StoreRequest::AccountRemove { .. }
             | StoreRequest::AccountDisable { .. }
             | StoreRequest::RosterPut { .. }
@@ -693,6 +721,8 @@ pub enum Stored {
         /// Disabled ones.
         disabled: u64,
     },
+    /// What is kept of a client's tokens.
+    Tokens(Box<ClientTokens>),
     /// An account's working set.
     Account(Box<AccountRecord>),
     /// Names of accounts.

@@ -323,6 +323,14 @@ impl Core {
         self.hold_login(now, conn, wait, Penalty::Answer(error));
     }
 
+    /// Answers with `<failure/>` what is no guess at a password.
+    pub(crate) fn refuse_login(&mut self, now: Now, conn: ConnId, error: SaslError, out: &mut Outputs) {
+        if let Some(login) = self.login_mut(conn) {
+            login.guessed = None;
+        }
+        self.write_failure(now, conn, error, out);
+    }
+
     pub(super) fn on_penalty_over(&mut self, now: Now, conn: ConnId, out: &mut Outputs) {
         let penalty = self.login_mut(conn).and_then(|login| login.penalty.take());
         self.end_rate_hold(conn, out);

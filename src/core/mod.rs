@@ -50,11 +50,12 @@ pub(crate) mod router;
 pub(crate) mod session;
 pub(crate) mod stream;
 pub(crate) mod timers;
+pub mod tokens;
 mod wire;
 
 use std::time::Duration;
 
-use crate::auth::{FakeKeys, PasswordScheme};
+use crate::auth::{FakeKeys, PasswordScheme, TokenSecret};
 use crate::config::Config;
 pub use crate::config::Limits;
 use crate::handlers;
@@ -157,6 +158,7 @@ pub struct Core {
     password_scheme: PasswordScheme,
     scram: bool,
     fake_keys: FakeKeys,
+    pub(crate) token_secret: TokenSecret,
     /// Receivers that are full, and who waits for them.
     blocked: Vec<(ConnId, ConnId)>,
     /// When an administrator wants the server to end.
@@ -199,6 +201,7 @@ impl Core {
             password_scheme: config.password_scheme,
             scram,
             fake_keys: FakeKeys::new(seeds.installation, &config.password_scheme),
+            token_secret: TokenSecret::new(seeds.installation),
             blocked: Vec::new(),
             stops_at: None,
             turn: Duration::ZERO,

@@ -189,7 +189,7 @@ fn change_password(cx: &mut Cx<'_>, call: Call, form: &Form) -> Handled {
         Ok(_) => {
             log::info!("password of {user} was changed by {}", call.user.bare());
             call.complete(core, conn, out, |_| {});
-            core.end_sessions(now, &user, None, register::PASSWORD_CHANGED, out);
+            core.on_password_changed(now, &user, None, out);
         }
         Err(error) => call.fail(conn, missing_account(error), out),
     };

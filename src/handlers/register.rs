@@ -247,7 +247,7 @@ fn on_password_stored(
     out.reply_empty(conn, iq);
     if let Some(user) = iq.note.as_deref().map(BareJid::from_prepared) {
         log::info!("password of {user} was changed");
-        core.end_sessions(now, &user, Some(conn), PASSWORD_CHANGED, out);
+        core.on_password_changed(now, &user, Some(conn), out);
     }
     Ok(())
 }

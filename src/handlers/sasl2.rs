@@ -5,8 +5,8 @@
 //! space (section 2.4). What base64 there is may be broken into lines (section 2.2: it only should not).
 
 use super::prelude::*;
-use super::{HANDLERS, bind2, sm};
-use crate::auth::{self, ClientId, SaslError};
+use super::{HANDLERS, bind2, fast, sm};
+use crate::auth::{self, ClientId, SaslError, TokenMechanism};
 use crate::core::error::StreamError;
 use crate::core::stream::{Phase, Stream};
 use crate::handlers::StreamPhase;
@@ -22,7 +22,8 @@ pub(super) const HANDLER: Handler = Handler {
 
 /// What `<authenticate/>` asks for beside the exchange. None of it has an effect unless the exchange succeeds (section 2.6.2).
 pub(crate) struct Request {
-    client: Option<ClientId>,
+    pub(super) client: Option<ClientId>,
+    pub(super) fast: fast::Request,
     resume: Option<sm::Resume>,
     bind: Option<bind2::Request>,
 }
@@ -32,6 +33,7 @@ impl Request {
         let id = root.child("user-agent", ns::SASL2).and_then(|agent| agent.attr("id"));
         Request {
             client: id.and_then(ClientId::parse),
+            fast: fast::Request::parse(root),
             resume: root.child("resume", ns::SM).map(|resume| sm::Resume::parse(&resume)),
             bind: root.child("bind", ns::BIND2).map(|bind| bind2::Request::parse(&bind)),
         }
@@ -118,13 +120,21 @@ fn authenticate(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out:
     let Some(login) = core.login_mut(conn) else { return };
     // An exchange in the other syntax is dropped. From here on a failure is told in ours.
     login.exchange = None;
-    login.sasl2 = Some(Box::new(Request::parse(&root)));
+    let request = Request::parse(&root);
+    let uses_token = request.fast.uses_token();
+    login.sasl2 = Some(Box::new(request));
     if !is_secure {
         return core.fail_login(now, conn, SaslError::EncryptionRequired, out);
     }
     let initial = root.child("initial-response", ns::SASL2);
     let data = initial.map(|initial| decode(&initial.text())).transpose();
-    core.begin_exchange(now, conn, root.attr("mechanism").unwrap_or_default(), data, out);
+    let mechanism = root.attr("mechanism").unwrap_or_default();
+    match (TokenMechanism::from_name(mechanism), uses_token) {
+        (Some(mechanism), _) => fast::authenticate(core, now, conn, mechanism, data, out),
+        // A token and a password at once; who wants to be rid of the token must hear that he is not.
+        (None, true) => core.refuse_login(now, conn, SaslError::MalformedRequest, out),
+        (None, false) => core.begin_exchange(now, conn, mechanism, data, out),
+    }
 }
 
 /// The octets of an element; none where it is empty (section 2.2).
@@ -139,7 +149,7 @@ fn decode(content: &str) -> Result<Vec<u8>, SaslError> {
     }
 }
 
-/// The exchange has succeeded: the client is this account, and gets what it has asked for.
+/// The exchange has succeeded: the client is this account.
 pub(crate) fn on_authenticated(
     core: &mut Core,
     now: Now,
@@ -149,10 +159,28 @@ pub(crate) fn on_authenticated(
     data: &[u8],
     out: &mut Outputs,
 ) {
-    let Request { client, resume, bind } = request;
+    fast::issue(core, now, conn, user, request, data.to_vec(), out);
+}
+
+/// The client is let in, and gets what it has asked for.
+#[expect(clippy::too_many_arguments, reason = "all that a log-in comes to")]
+pub(super) fn enter(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    user: BareJid,
+    request: Request,
+    data: &[u8],
+    issued: Option<fast::Issued>,
+    out: &mut Outputs,
+) {
+    let Request { client, resume, bind, .. } = request;
     core.admit(conn, user);
     if let Some(Stream { phase: Phase::Authed(authed), .. }) = core.streams.get_mut(conn) {
-        let completion = Completion { client, bind, data: data.to_vec(), results: Vec::new() };
+        let mut completion = Completion { client, bind, data: data.to_vec(), results: Vec::new() };
+        if let Some(issued) = issued {
+            completion.add(|w| issued.write(w));
+        }
         authed.completion = Some(Box::new(completion));
     }
     // Resumption comes before all else, and leaves nothing to do if it succeeds (XEP-0198 section 9.2).

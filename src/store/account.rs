@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::apply::{Engine, Rules, Staged, alone, malformed};
 use super::schema::{self, AccountRow, DocumentsHead, Table};
-use super::{archive, offline, roster};
+use super::{archive, offline, roster, tokens};
 use crate::auth::{self, Credentials};
 use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
@@ -47,13 +47,16 @@ pub(super) fn verify(engine: &mut impl Engine, rules: &mut Rules, user: &BareJid
     Ok(if verified && disabled { Stored::Disabled(None) } else { Stored::Verified(verified) })
 }
 
-fn is_disabled(tx: &mut Staged<'_>, user: &BareJid) -> Result<bool, StoreError> {
+pub(super) fn is_disabled(tx: &mut Staged<'_>, user: &BareJid) -> Result<bool, StoreError> {
     Ok(row(tx, user)?.is_some_and(|row| row.disabled))
 }
 
 pub(super) fn disable(tx: &mut Staged<'_>, user: &BareJid, disabled: bool) -> StoreReply {
     let row = row(tx, user)?.ok_or(StoreError::NoAccount)?;
     tx.put(Table::Accounts, schema::account_key(user), schema::encode_account(&AccountRow { disabled, ..row }));
+    if disabled {
+        tokens::forget(tx, user);
+    }
     Ok(Stored::Done)
 }
 
@@ -151,6 +154,7 @@ pub(super) fn set_password(engine: &mut impl Engine, rules: &mut Rules, user: &B
     let row = AccountRow { credentials: derive(rules, password)?, ..row };
     alone(engine, true, |tx| {
         tx.put(Table::Accounts, schema::account_key(user), schema::encode_account(&row));
+        tokens::forget(tx, user);
         Ok(Stored::Done)
     })
 }
@@ -171,7 +175,7 @@ pub(super) fn remove(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -> 
         })?;
         gone.into_iter().for_each(|key| tx.delete(table, key));
     }
-    for table in [Table::Accounts, Table::Rosters, Table::LastSeen] {
+    for table in [Table::Accounts, Table::Rosters, Table::LastSeen, Table::Tokens] {
         tx.delete(table, key.clone());
     }
     tx.put(Table::Tombstones, key, schema::encode_tombstone());

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::schema::{self, ArchiveRow, Malformed, Table};
-use super::{Authenticator, account, archive, offline, pubsub, rooms, roster};
+use super::{Authenticator, account, archive, offline, pubsub, rooms, roster, tokens};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
 use crate::core::archive::ArchiveId;
@@ -156,6 +156,12 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
     use StoreRequest as R;
     match request {
         R::Credentials { user } => account::credentials(tx, rules, user),
+        R::Tokens { user, client } => tokens::read(tx, user, client),
+        R::TokenChange { user, client, at, change } => tokens::change(tx, rules, user, client, *at, change),
+        R::TokensForget { user } => {
+            tokens::forget(tx, user);
+            Ok(Stored::Done)
+        }
         R::AccountRemove { user } => account::remove(tx, rules, user),
         R::AccountDisable { user, disabled } => account::disable(tx, user, *disabled),
         R::Accounts { domain, after, max } => account::list(tx, domain, after.as_ref(), *max, false),

@@ -28,6 +28,7 @@ mod sum;
 #[cfg(test)]
 mod tests;
 mod thread;
+mod tokens;
 
 pub use faults::Faults;
 pub use memory::MemoryStore;

@@ -22,6 +22,7 @@
 //! | | account 0x00 3 node 0x00 u64 | id of the item published as that number |
 //! | `last_seen` | account | when, status |
 //! | `tombstones` | account | nothing |
+//! | `tokens` | account | its clients that log in by tokens, the one that did last at the end |
 //! | `rooms` | account of a room | 1: configuration, affiliations, subject; 2: what is left of a destroyed one |
 //! | `room_makers` | account | how many rooms it has made |
 //!
@@ -33,13 +34,14 @@
 //! archive needs no counters of its own: each row carries the totals up to itself, and the difference of two tells what lies
 //! between.
 
-use crate::auth::{Credentials, ScramKeys};
+use crate::auth::{Credentials, ScramKeys, TokenMechanism};
 use crate::core::archive::{ArchiveDefault, ArchiveId, ArchivePrefs};
 use crate::core::clock::UtcTime;
 use crate::core::effects::DocumentKey;
 use crate::core::pubsub::{self, Access, NodeConfig, SendLast};
 use crate::core::rooms::{Affiliation, Member, Role, Roles, RoomConfig, RoomRecord, RoomState, Subject, Tombstone};
 use crate::core::roster::{Item, Request, Roster, RosterVersion, Subscription};
+use crate::core::tokens::{ClientPlace, ClientTokens, Token};
 use crate::jid::{BareJid, Jid};
 
 /// Number of the format that this program writes.
@@ -68,10 +70,11 @@ pub(super) enum Table {
     Rooms,
     RoomMakers,
     Pubsub,
+    Tokens,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 11] = [
+    pub(super) const ALL: [Table; 12] = [
         Table::Meta,
         Table::Accounts,
         Table::Rosters,
@@ -83,6 +86,7 @@ impl Table {
         Table::Rooms,
         Table::RoomMakers,
         Table::Pubsub,
+        Table::Tokens,
     ];
 
     /// Name in the file.
@@ -99,6 +103,7 @@ impl Table {
             Table::Rooms => "rooms",
             Table::RoomMakers => "room_makers",
             Table::Pubsub => "pubsub",
+            Table::Tokens => "tokens",
         }
     }
 }
@@ -400,6 +405,67 @@ pub(super) struct DocumentsHead {
 
 /// The one flag of an account.
 const DISABLED: u8 = 1;
+/// A client that logs in by tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ClientRow {
+    pub(super) client: ClientPlace,
+    /// When it last did, or got its first one.
+    pub(super) used: UtcTime,
+    pub(super) tokens: ClientTokens,
+}
+
+pub(super) fn encode_tokens(rows: &[ClientRow]) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, rows.len() as u64);
+    for row in rows {
+        out.extend_from_slice(&row.client);
+        put_number(&mut out, row.used.0);
+        for token in [&row.tokens.current, &row.tokens.fresh] {
+            let Some(token) = token else {
+                out.push(NO_TOKEN);
+                continue;
+            };
+            out.push(match token.mechanism {
+                TokenMechanism::None => 1,
+                TokenMechanism::EndPoint => 2,
+                TokenMechanism::Exporter => 3,
+            });
+            out.extend_from_slice(&token.salt);
+            put_number(&mut out, token.issued.0);
+            put_number(&mut out, token.expires.0);
+            put_number(&mut out, token.count);
+        }
+    }
+    out
+}
+
+pub(super) fn decode_tokens(record: &[u8]) -> Result<Vec<ClientRow>, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let count = input.number()?;
+    let mut rows = Vec::new();
+    for _ in 0..count {
+        let (client, used) = (*input.array()?, UtcTime(input.number()?));
+        let tokens = ClientTokens { current: decode_token(&mut input)?, fresh: decode_token(&mut input)? };
+        rows.push(ClientRow { client, used, tokens });
+    }
+    input.end()?;
+    Ok(rows)
+}
+
+const NO_TOKEN: u8 = 0;
+
+fn decode_token(input: &mut Input<'_>) -> Result<Option<Token>, Malformed> {
+    let mechanism = match input.byte()? {
+        NO_TOKEN => return Ok(None),
+        1 => TokenMechanism::None,
+        2 => TokenMechanism::EndPoint,
+        3 => TokenMechanism::Exporter,
+        _ => return Err(Malformed("unknown mechanism")),
+    };
+    let salt = *input.array()?;
+    let (issued, expires, count) = (UtcTime(input.number()?), UtcTime(input.number()?), input.number()?);
+    Ok(Some(Token { mechanism, salt, issued, expires, count }))
+}
 
 /// Kinds of password keys.
 const NO_KEYS: u8 = 0;
@@ -1264,6 +1330,35 @@ mod tests {
         };
         check(&row, encode, decode_item, "01 09 057240782f79 05 043c702f3e");
         assert_eq!(encode_item(9, &item), encode(&row));
+        check(&Vec::new(), |rows| encode_tokens(rows), decode_tokens, "01 00");
+        let token = |mechanism, salt| Token {
+            mechanism,
+            salt: [salt; 16],
+            issued: UtcTime(1),
+            expires: UtcTime(300),
+            count: 2,
+        };
+        let rows = vec![
+            ClientRow {
+                client: [0xc1; 16],
+                used: UtcTime(7),
+                tokens: ClientTokens { current: None, fresh: Some(token(TokenMechanism::None, 0xa1)) },
+            },
+            ClientRow {
+                client: [0xc2; 16],
+                used: UtcTime(8),
+                tokens: ClientTokens {
+                    current: Some(token(TokenMechanism::EndPoint, 0xa2)),
+                    fresh: Some(token(TokenMechanism::Exporter, 0xa3)),
+                },
+            },
+        ];
+        let bytes = |byte: &str| byte.repeat(16);
+        let record = [
+            format!("01 02 {} 07 00 01 {} 01 ac02 02", bytes("c1"), bytes("a1")),
+            format!("{} 08 02 {} 01 ac02 02 03 {} 01 ac02 02", bytes("c2"), bytes("a2"), bytes("a3")),
+        ];
+        check(&rows, |rows| encode_tokens(rows), decode_tokens, &record.concat());
         check(&1, |format| encode_format(*format), decode_format, "01 01");
         check(&[7; 32], encode_secret, decode_secret, &["01", &"07".repeat(32)].concat());
         assert_eq!(encode_xml(b"<m/>"), b"\x01<m/>");

@@ -13,6 +13,7 @@ use super::archive_tests;
 use super::schema::Table;
 use super::{Authenticator, Faults, MemoryStore, OpenCause, RedbStore, Store};
 use crate::auth::PasswordScheme;
+use crate::auth::TokenMechanism;
 use crate::config::{Config, DomainConfig};
 use crate::core::archive::{ArchiveId, Keep};
 use crate::core::clock::UtcTime;
@@ -20,6 +21,7 @@ use crate::core::effects::{DocumentKey, Half, StoreError, StoreReply, StoreReque
 use crate::core::pubsub::{self, Operation, Wanted};
 use crate::core::rooms::{Line, RoomConfig, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Subscription};
+use crate::core::tokens::{Token, TokenChange};
 use crate::jid::{BareJid, Jid};
 
 /// Small bounds, and passwords that cost nothing.
@@ -29,6 +31,7 @@ pub(super) fn config() -> Config {
     config.domains = vec![domain("x"), domain("y")];
     config.password_scheme = PasswordScheme::Scrypt { log_n: 1 };
     let limits = &mut config.limits;
+    limits.tokens_per_account_max = 2;
     limits.roster_items_max = 4;
     limits.requests_max = 2;
     limits.request_bytes_max = 80;
@@ -166,6 +169,10 @@ pub(super) fn show(reply: &StoreReply) -> String {
             if credentials.is_some() { "keys, disabled" } else { "true, disabled" }.to_owned()
         }
         Ok(Stored::Census { accounts, disabled }) => format!("{accounts} ({disabled})"),
+        Ok(Stored::Tokens(tokens)) => {
+            let salt = |token: &Option<Token>| token.as_ref().map_or("-".to_owned(), |token| token.salt[0].to_string());
+            format!("{} {}", salt(&tokens.current), salt(&tokens.fresh))
+        }
         Ok(Stored::Account(record)) => {
             let roster = &record.roster;
             let items = roster.items.iter().map(|(jid, item)| {
@@ -308,6 +315,11 @@ pub(super) fn again(request: &R) -> R {
         }
         R::ArchiveBounds { user } => R::ArchiveBounds { user: user.clone() },
         R::ArchivePrefsPut { user, prefs } => R::ArchivePrefsPut { user: user.clone(), prefs: prefs.clone() },
+        R::Tokens { user, client } => R::Tokens { user: user.clone(), client: *client },
+        R::TokenChange { user, client, at, change } => {
+            R::TokenChange { user: user.clone(), client: *client, at: *at, change: change.clone() }
+        }
+        R::TokensForget { user } => R::TokensForget { user: user.clone() },
         R::OfflineClear { user } => R::OfflineClear { user: user.clone() },
         R::OfflinePage { user, delete_to, after, bytes_max } => {
             R::OfflinePage { user: user.clone(), delete_to: *delete_to, after: *after, bytes_max: *bytes_max }
@@ -518,6 +530,69 @@ fn rooms() {
         (load("r@c.x"), "absent"),
         (end("r@c.x", None), "done"),
         (load("s@c.x"), "S 5:other"),
+    ]);
+}
+
+#[test]
+fn tokens() {
+    let read = |user, client: u8| R::Tokens { user: jid(user), client: [client; 16] };
+    let change = |user, client: u8, at, used: Option<u8>, issue: Option<u8>| {
+        let issue = issue.map(|salt| Token {
+            mechanism: TokenMechanism::Exporter,
+            salt: [salt; 16],
+            issued: UtcTime(at),
+            expires: UtcTime(at + 100),
+            count: 0,
+        });
+        let used = used.map(|salt| ([salt; 16], None));
+        let change = Box::new(TokenChange { used, invalidate: false, issue });
+        R::TokenChange { user: jid(user), client: [client; 16], at: UtcTime(at), change }
+    };
+    let invalidate = |user, client: u8, used: u8| {
+        let change = Box::new(TokenChange { used: Some(([used; 16], None)), invalidate: true, issue: None });
+        R::TokenChange { user: jid(user), client: [client; 16], at: UtcTime(9), change }
+    };
+    let set = |user| R::PasswordSet { user: jid(user), password: Zeroizing::new("other".to_owned()) };
+    check(&[
+        (change("a", 1, 1, None, Some(1)), "NoAccount"),
+        (create("a"), "done"),
+        (create("b"), "done"),
+        (read("a", 1), "- -"),
+        (change("a", 1, 1, Some(1), None), "NotFound"),
+        (change("a", 1, 1, None, Some(1)), "done"),
+        (read("a", 1), "- 1"),
+        (read("a", 2), "- -"),
+        (read("b", 1), "- -"),
+        (change("a", 1, 2, Some(1), Some(2)), "done"),
+        (read("a", 1), "1 2"),
+        (change("a", 2, 3, None, Some(3)), "done"),
+        // Another client's token.
+        (change("a", 1, 3, Some(3), None), "NotFound"),
+        // The bound is two clients: who has been away for longest is forgotten.
+        (change("a", 1, 4, Some(2), None), "done"),
+        (change("a", 3, 5, None, Some(4)), "done"),
+        (read("a", 1), "2 -"),
+        (read("a", 2), "- -"),
+        (read("a", 3), "- 4"),
+        (invalidate("a", 3, 4), "done"),
+        (read("a", 3), "- -"),
+        // FA-08: they die with the password, all of that account and no other's, and with the account.
+        (change("b", 1, 6, None, Some(5)), "done"),
+        (set("a"), "done"),
+        (read("a", 1), "- -"),
+        (read("b", 1), "- 5"),
+        (R::TokensForget { user: jid("b") }, "done"),
+        (read("b", 1), "- -"),
+        (change("b", 1, 7, None, Some(6)), "done"),
+        (R::AccountDisable { user: jid("b"), disabled: true }, "done"),
+        (read("b", 1), "- -"),
+        (change("b", 1, 7, None, Some(6)), "NoAccount"),
+        (R::AccountDisable { user: jid("b"), disabled: false }, "done"),
+        (read("b", 1), "- -"),
+        (change("b", 1, 7, None, Some(6)), "done"),
+        (R::AccountRemove { user: jid("b") }, ""),
+        (read("b", 1), "- -"),
+        (change("b", 1, 8, Some(6), None), "NoAccount"),
     ]);
 }
 

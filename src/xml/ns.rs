@@ -16,6 +16,8 @@ pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
 pub const SASL2: &str = "urn:xmpp:sasl:2";
 /// Resource binding with SASL, XEP-0386.
 pub const BIND2: &str = "urn:xmpp:bind:0";
+/// Log-in by tokens, XEP-0484.
+pub const FAST: &str = "urn:xmpp:fast:0";
 /// Channel-binding types, XEP-0440.
 pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// Resource binding, RFC 6120 section 7.

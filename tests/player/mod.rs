@@ -196,7 +196,7 @@ impl Player {
     }
 
     fn send(&mut self, name: &str, text: &str) -> Result<(), String> {
-        let bytes = xml::expand(&xml::substitute(text, &self.variables)?)?;
+        let bytes = xml::expand(&xml::substitute(text, &self.variables)?, &self.variables)?;
         let conn = self.client(name)?.conn;
         if self.machine().conn(conn).state != machine::State::Open {
             return Err(format!("the connection is {:?}", self.machine().conn(conn).state));
@@ -216,7 +216,7 @@ impl Player {
             (Expected::Closed, None) if client.is_closed(machine) => Ok(()),
             (Expected::Closed, None) => Err("the connection is open".into()),
             (Expected::Xml(text), Some(Item::Xml(came, _))) => {
-                let text = String::from_utf8(xml::expand(text)?).map_err(|error| error.to_string())?;
+                let text = String::from_utf8(xml::expand(text, variables)?).map_err(|error| error.to_string())?;
                 let expected = Node::parse(&text, Source::Script)?;
                 xml::compare(&expected, &came, client.own(), variables)
                     .map_err(|error| format!("{error}\n  came: {told}"))

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use xmlparser::{ElementEnd, Token, Tokenizer};
+
+use super::machine::{EXPORTER, SERVER_END_POINT};
 
 pub const CLIENT: &str = "jabber:client";
 pub const STREAMS: &str = "http://etherx.jabber.org/streams";
@@ -384,8 +388,8 @@ pub fn substitute(text: &str, variables: &Variables) -> Result<String, String> {
     Ok(out)
 }
 
-/// Carries out `{base64:TEXT}` (with `\0` for NUL), `{hex:DIGITS}` and `{N*TEXT}`; every other brace stands for itself.
-pub fn expand(text: &str) -> Result<Vec<u8>, String> {
+/// Carries out `{base64:TEXT}` (with `\0` for NUL), `{ht:…}`, `{hex:DIGITS}` and `{N*TEXT}`; every other brace stands for itself.
+pub fn expand(text: &str, variables: &Variables) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find('{') {
@@ -397,14 +401,16 @@ pub fn expand(text: &str) -> Result<Vec<u8>, String> {
             continue;
         };
         if let Some(text) = inner.strip_prefix("base64:") {
-            let text = String::from_utf8_lossy(&expand(text)?).replace("\\0", "\0");
+            let text = String::from_utf8_lossy(&expand(text, variables)?).replace("\\0", "\0");
             out.extend_from_slice(STANDARD.encode(text).as_bytes());
+        } else if let Some((kind, text)) = inner.strip_prefix("ht").and_then(|rest| rest.split_once(':')) {
+            out.extend_from_slice(hashed_token(kind, &substitute(text, variables)?)?.as_bytes());
         } else if let Some(digits) = inner.strip_prefix("hex:") {
             let byte = |at| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
             let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
             out.extend(bytes.ok_or(format!("bad digits in {{{inner}}}"))?);
         } else if let Some((count, text)) = inner.split_once('*').and_then(|(n, text)| Some((n.parse().ok()?, text))) {
-            out.extend(expand(text)?.repeat(count));
+            out.extend(expand(text, variables)?.repeat(count));
         } else {
             out.push(b'{');
             rest = &rest[1..];
@@ -414,6 +420,31 @@ pub fn expand(text: &str) -> Result<Vec<u8>, String> {
     }
     out.extend_from_slice(rest.as_bytes());
     Ok(out)
+}
+
+/// `{ht:NAME TOKEN}` is a client's message in HT-SHA-256-NONE, `{ht-answer:TOKEN}` the server's; `{ht-EXPR:…}`,
+/// `{ht-answer-EXPR:…}` and the same with `ENDP` bind to the channel.
+fn hashed_token(kind: &str, text: &str) -> Result<String, String> {
+    let (from_server, binding) = match kind.strip_prefix("-answer") {
+        Some(binding) => (true, binding),
+        None => (false, kind),
+    };
+    let binding: &[u8] = match binding {
+        "" => b"",
+        "-EXPR" => &EXPORTER,
+        "-ENDP" => &SERVER_END_POINT,
+        _ => return Err(format!("no binding {binding}")),
+    };
+    let (name, token) = match from_server {
+        true => (None, text),
+        false => text.split_once(' ').map(|(name, token)| (Some(name), token)).ok_or("{ht:NAME TOKEN}")?,
+    };
+    let role: &[u8] = if from_server { b"Responder" } else { b"Initiator" };
+    let mac = Hmac::<Sha256>::new_from_slice(token.as_bytes()).expect("any key will do");
+    let hash = mac.chain_update(role).chain_update(binding).finalize().into_bytes();
+    let mut message = name.map(|name| format!("{name}\0")).unwrap_or_default().into_bytes();
+    message.extend_from_slice(&hash);
+    Ok(STANDARD.encode(message))
 }
 
 /// What stands between the brace that `text` begins with and its partner, and what follows.

@@ -187,6 +187,7 @@ pub struct Vault {
     pub failures: u64,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one for each simulation")]
 enum Kind {
     Memory(Faults<MemoryStore>),
     Redb { store: Option<RedbStore>, disk: Disk },

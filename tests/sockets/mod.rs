@@ -277,7 +277,8 @@ impl Client {
         Ok(answer)
     }
 
-    fn binding(&self, name: &str) -> Vec<u8> {
+    /// What the TLS connection can be bound to, by its name.
+    pub fn binding(&self, name: &str) -> Vec<u8> {
         let tls = self.tls.as_ref().expect("TLS");
         match name {
             "tls-exporter" => {
