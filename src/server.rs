@@ -103,6 +103,7 @@ pub struct Builder {
     listen: Option<Listen>,
     domains: Vec<String>,
     authenticator: Option<Box<dyn Authenticator>>,
+    store: Option<Box<dyn Store>>,
     on_delivered: Option<OnDelivered>,
 }
 
@@ -142,6 +143,14 @@ impl Builder {
         self
     }
 
+    /// Keeps what must last in this store, and not in a file in the data directory; for one of
+    /// [`RedbStore::with_backend`], for instance.
+    #[must_use]
+    pub fn store(mut self, store: Box<dyn Store>) -> Builder {
+        self.store = Some(store);
+        self
+    }
+
     /// Is called on the loop's thread with every message that was delivered or handed to the store for who is offline, those of
     /// [`Handle::send_message`] too; it must be quick.
     #[must_use]
@@ -164,7 +173,7 @@ impl Builder {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let certificates = Certificates::load(&config, provider.clone(), utc_now())?;
         let scram = matches!(config.password_scheme, PasswordScheme::Scram { .. }) && self.authenticator.is_none();
-        let store = open_store(&config, self.authenticator)?;
+        let store = open_store(&config, self.store, self.authenticator)?;
 
         let mut random = [0; 32];
         getrandom::fill(&mut random).map_err(|error| ServerError::System("random numbers", error.to_string()))?;
@@ -244,12 +253,19 @@ fn merged(
 }
 
 /// Opens the store in the data directory, which is made if it is not there and is nobody else's to read.
-fn open_store(config: &Config, authenticator: Option<Box<dyn Authenticator>>) -> Result<Box<dyn Store>, ServerError> {
+fn open_store(
+    config: &Config,
+    given: Option<Box<dyn Store>>,
+    authenticator: Option<Box<dyn Authenticator>>,
+) -> Result<Box<dyn Store>, ServerError> {
     let mut directory = DirBuilder::new();
     directory.recursive(true).mode(0o700);
     let made = directory.create(&config.data);
     made.map_err(|error| ServerError::Data(config.data.clone(), error))?;
-    let mut store = Box::new(RedbStore::open(&config.store_path(), config)?);
+    let mut store = match given {
+        Some(store) => store,
+        None => Box::new(RedbStore::open(&config.store_path(), config)?),
+    };
     if let Some(authenticator) = authenticator {
         store.set_authenticator(authenticator);
     }

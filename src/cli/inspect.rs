@@ -59,6 +59,11 @@ pub fn status(loaded: &Loaded) -> Result<(), Failure> {
     })?;
     let counters: Vec<_> = lines.iter().filter_map(|line| line.split_once(' ')).collect();
     print(&table(&counters));
+    if counters.contains(&("store_failing", "1")) {
+        print(
+            "\nThe disk does not take what is written, so it is refused; the log says why. See that it has room and is in order.\n",
+        );
+    }
     Ok(())
 }
 

@@ -168,6 +168,8 @@ impl Core {
             ("sessions_dropped_full_total", counters.overflowed),
             ("sessions_dropped_memory_total", counters.shed),
             ("store_requests_waiting", self.parked.len() as u64),
+            ("store_failures_total", self.parked.failures()),
+            ("store_failing", u64::from(self.parked.is_failing(now.mono))),
             ("output_bytes_waiting", out.wire.held() as u64),
             ("memory_held_bytes", self.memory_held(out) as u64),
             ("memory_max_bytes", self.limits.memory_max as u64),

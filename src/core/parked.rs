@@ -4,16 +4,20 @@
 //! (RFC 6120 section 10.1). Messages put into offline storage park nobody; their entry remembers whom to tell of a failure.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
-use crate::core::effects::{CommandId, ConnId, StoreReply, StoreRequest, Ticket};
+use crate::core::effects::{CommandId, ConnId, StoreError, StoreReply, StoreRequest, Ticket};
 use crate::core::penalties::subscriber;
 use crate::core::roster::Event;
 use crate::core::router::{ParkedIq, Then};
 use crate::core::stream::ThenStream;
 use crate::core::{Core, Outputs};
 use crate::jid::BareJid;
+
+/// Time without a failure of the disk after which it is taken to work again.
+const CALM: Duration = Duration::from_secs(5);
 
 /// What goes on when an answer comes.
 pub enum Waiting {
@@ -124,6 +128,10 @@ pub struct Parked {
     bytes: usize,
     /// Sessions that are not read until the store has caught up.
     held: Vec<ConnId>,
+    /// Requests that the disk has refused.
+    failures: u64,
+    /// When the last of them was that wrote, and whether nothing was written since.
+    failed: Option<(Duration, bool)>,
 }
 
 struct Entry {
@@ -132,12 +140,38 @@ struct Entry {
     hash: Option<Option<IpAddr>>,
     /// Of the stanza.
     bytes: usize,
+    /// Its answer tells whether the disk takes anything.
+    writes: bool,
 }
 
 impl Parked {
     /// Requests outstanding.
     pub fn len(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Requests that the disk has refused so far.
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// Whether the disk does not take what it should. A full one still takes a little here and there.
+    pub fn is_failing(&self, now: Duration) -> bool {
+        self.failed.is_some_and(|(at, is_last)| is_last || now < at + CALM)
+    }
+
+    fn note(&mut self, now: Duration, ticket: Ticket, reply: &StoreReply) {
+        let writes = self.waiting.get(&ticket).is_some_and(|entry| entry.writes);
+        match reply {
+            Err(StoreError::DiskFull | StoreError::Failed) => {
+                self.failures += 1;
+                if writes {
+                    self.failed = Some((now, true));
+                }
+            }
+            Ok(_) if writes => self.failed = self.failed.map(|(at, _)| (at, false)),
+            _ => {}
+        }
     }
 
     /// Bytes of the stanzas that are on their way into the store.
@@ -201,10 +235,11 @@ impl Core {
             self.shared.bind2.on_archiving(from.bare(), to.bare());
         }
         let bytes = request.stanza_bytes();
+        let writes = request.may_write();
         self.parked.bytes += bytes;
         self.parked.last += 1;
         let ticket = Ticket(self.parked.last);
-        self.parked.waiting.insert(ticket, Entry { waiting, hash, bytes });
+        self.parked.waiting.insert(ticket, Entry { waiting, hash, bytes, writes });
         out.store.push((ticket, request));
     }
 
@@ -259,6 +294,7 @@ impl Core {
 
     /// The answer to an earlier request.
     pub(crate) fn on_stored(&mut self, now: super::Now, ticket: Ticket, reply: StoreReply, out: &mut Outputs) {
+        self.parked.note(now.mono, ticket, &reply);
         let Some(waiting) = self.parked.take(ticket) else {
             debug_assert!(false, "an answer to {ticket:?}, which nobody waits for");
             return;

@@ -13,6 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -29,6 +30,9 @@ use crate::core::effects::{StoreError, StoreReply, StoreRequest};
 /// A file up to this size is read and checked whole when the server starts: half a second where the system still has it in
 /// memory, some seconds from a memory card. Of a larger one only what is used is checked, row by row.
 const CHECKED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Time without trouble after which the file is said to work again.
+const CALM: Duration = Duration::from_secs(5);
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -107,7 +111,7 @@ impl RedbStore {
             cache_bytes: config.limits.store_cache_bytes,
             database: None,
             sync_failed: Arc::new(AtomicBool::new(false)),
-            is_failing: false,
+            failed_at: None,
         };
         // Drawn in any case, so that what follows does not depend on whether the file is new.
         let fresh = random.array();
@@ -329,8 +333,8 @@ struct Disk {
     database: Option<Database>,
     /// Nothing is written any more.
     sync_failed: Arc<AtomicBool>,
-    /// The trouble was logged; what repeats it is not.
-    is_failing: bool,
+    /// When there was trouble last. That was logged; what repeats it is not.
+    failed_at: Option<Instant>,
 }
 
 impl Disk {
@@ -358,8 +362,7 @@ impl Disk {
 
     /// Closes the file after trouble, so that the next transaction opens it at its last commit.
     fn on_failure(&mut self, error: redb::Error) -> StoreError {
-        if !self.is_failing {
-            self.is_failing = true;
+        if self.failed_at.replace(Instant::now()).is_none() {
             let path = self.path.display();
             if self.sync_failed.load(Ordering::Relaxed) {
                 log::error!(
@@ -379,8 +382,10 @@ impl Disk {
     }
 
     fn on_success(&mut self) {
-        if self.is_failing && !self.sync_failed.load(Ordering::Relaxed) {
-            self.is_failing = false;
+        // A full disk still takes a little here and there.
+        let is_calm = self.failed_at.is_some_and(|at| at.elapsed() >= CALM);
+        if is_calm && !self.sync_failed.load(Ordering::Relaxed) {
+            self.failed_at = None;
             log::warn!("store: {} works again", self.path.display());
         }
     }

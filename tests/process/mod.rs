@@ -47,7 +47,8 @@ impl Place {
             "" => Command::new(PROGRAM),
             _ => {
                 let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit {bounds} && exec \"$0\" \"$@\""), PROGRAM]);
+                // The signal of a file that has become too big would end it; without it the write fails like that on a full disk.
+                shell.args(["-c", &format!("trap '' XFSZ; ulimit {bounds} && exec \"$0\" \"$@\""), PROGRAM]);
                 shell
             }
         };
@@ -117,7 +118,7 @@ impl Process {
         Process::try_start(place, "").unwrap_or_else(|said| panic!("it ended: {said}"))
     }
 
-    /// Starts it under bounds of the system (arguments of `ulimit`); fails with what it said if it ends instead of serving.
+    /// Starts it under bounds of the system (arguments of `ulimit`; "-c 0" for none); fails with what it said if it ends instead of serving.
     pub fn try_start(place: &Place, bounds: &str) -> Result<Process, String> {
         let mut child = place.command(bounds, "run").spawn().expect("the program");
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
