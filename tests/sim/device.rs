@@ -7,7 +7,7 @@ use std::time::Duration;
 use whinchat::xml::{Element, Framer, Next, Tree, XmlLimits, ns};
 
 use super::land::{Event, Land};
-use super::oracle::Key;
+use super::oracle::{Form, Key};
 use super::{ACCOUNTS, NEWCOMER, PASSWORD, account_name, scram};
 
 const LIMITS: XmlLimits = XmlLimits {
@@ -308,6 +308,7 @@ impl Device {
             72 | 73 => {
                 let until = land.now + land.dice.time(Duration::from_secs(40));
                 land.reads_at[self.index] = until;
+                land.strike("network: client stops reading for a while");
             }
             74..=79 => self.leave(land),
             80..=84 => {
@@ -353,6 +354,22 @@ impl Device {
             );
             self.stanza(land, xml, Some(number));
         }
+    }
+
+    /// Says something to an account or one of its devices; the message's number.
+    pub fn say(&mut self, land: &mut Land, account: usize, to: &str) -> Option<usize> {
+        let number = land.oracle.on_message_sent(self.session?, account, land.now);
+        let xml = format!("<message id='m{number}' type='chat' to='{to}'><body>peace</body></message>");
+        self.stanza(land, xml, Some(number));
+        Some(number)
+    }
+
+    pub fn session(&self) -> Option<usize> {
+        self.session
+    }
+
+    pub fn wants_copies(&self) -> bool {
+        self.wants_copies
     }
 
     fn set(&mut self, land: &mut Land, key: Key, payload: impl FnOnce(&str) -> String) {
@@ -942,8 +959,12 @@ impl Device {
         let inner = forwarded.and_then(|forwarded| forwarded.children().find(|child| child.name() == "message"));
         match inner.as_ref().and_then(number_of) {
             Some(number) if wrapper.ns() == ns::MAM => self.archive.push(number),
-            Some(number) if wrapper.name() == "received" => land.oracle.on_copied(number),
-            Some(_) => {}
+            Some(number) => {
+                let form = if wrapper.name() == "received" { Form::Received } else { Form::Sent };
+                if let Some(session) = self.session {
+                    land.oracle.on_copied(session, number, form);
+                }
+            }
             None => land.oracle.fail(|| format!("device {} got {}", self.index, wrapper.source())),
         }
     }

@@ -1,5 +1,6 @@
 //! The store under a simulated server, and what goes wrong with it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -16,6 +17,8 @@ use super::{ACCOUNTS, Medium, PASSWORD, Plant};
 /// What goes wrong with the disk, counted from when it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
+    /// The n-th read fails, once.
+    Read(u64),
     /// The n-th write or change of length fails, once.
     Write(u64),
     /// The n-th sync fails, once.
@@ -44,6 +47,15 @@ struct Platter {
     is_dark: bool,
     /// How far writes have reached.
     reach: u64,
+    /// What went wrong.
+    faults: Faulted,
+}
+
+/// How often each fault has struck.
+pub type Faulted = BTreeMap<&'static str, u64>;
+
+fn struck(faults: &mut Faulted, fault: &'static str) {
+    *faults.entry(fault).or_default() += 1;
 }
 
 /// A disk that can be made to fail; its copies are the same disk.
@@ -81,12 +93,13 @@ impl Disk {
     }
 
     /// The disk as it may be found when the power is back: of what was not synced, any part, in whole sectors.
-    fn after_power_cut(&self, dice: &mut Dice) -> Disk {
+    fn after_power_cut(&self, dice: &mut Dice, faults: &mut Faulted) -> Disk {
         let mut image = self.with(|platter| platter.durable.clone());
         for pending in self.with(|platter| platter.pending.clone()) {
             match (dice.below(4), &pending) {
-                (0, _) => {}
+                (0, _) => struck(faults, "redb: unsynced write lost"),
                 (1, Pending::Write(offset, data)) => {
+                    struck(faults, "redb: unsynced write torn");
                     for (at, sector) in data.chunks(SECTOR).enumerate().filter(|_| dice.below(2) == 0) {
                         apply(&mut image, &Pending::Write(offset + (at * SECTOR) as u64, sector.to_vec()));
                     }
@@ -99,6 +112,12 @@ impl Disk {
 }
 
 impl Platter {
+    fn go_dark(&mut self) {
+        if !std::mem::replace(&mut self.is_dark, true) {
+            struck(&mut self.faults, "redb: power cut within a commit");
+        }
+    }
+
     fn change(&mut self, pending: Pending) -> io::Result<()> {
         let error = match (&mut self.trouble, &pending) {
             (Some(Trouble::Power(n)), _) => count(n).then_some(io::ErrorKind::BrokenPipe),
@@ -113,9 +132,12 @@ impl Platter {
         };
         if let Some(kind) = error {
             match self.trouble {
-                Some(Trouble::Write(_)) => self.trouble = None,
-                Some(Trouble::Power(_)) => self.is_dark = true,
-                _ => {}
+                Some(Trouble::Write(_)) => {
+                    struck(&mut self.faults, "redb: write fails");
+                    self.trouble = None;
+                }
+                Some(Trouble::Power(_)) => self.go_dark(),
+                _ => struck(&mut self.faults, "redb: disk full"),
             }
             return Err(kind.into());
         }
@@ -134,6 +156,13 @@ impl StorageBackend for Disk {
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.with(|platter| {
+            if let Some(Trouble::Read(n)) = &mut platter.trouble
+                && count(n)
+            {
+                platter.trouble = None;
+                struck(&mut platter.faults, "redb: read fails");
+                return Err(io::Error::other("unreadable"));
+            }
             let from = offset as usize;
             let data = platter.cached.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
             out.copy_from_slice(data);
@@ -154,8 +183,11 @@ impl StorageBackend for Disk {
             };
             if fails {
                 match platter.trouble {
-                    Some(Trouble::Sync(_)) => platter.trouble = None,
-                    _ => platter.is_dark = true,
+                    Some(Trouble::Sync(_)) => {
+                        struck(&mut platter.faults, "redb: fsync fails");
+                        platter.trouble = None;
+                    }
+                    _ => platter.go_dark(),
                 }
                 return Err(io::Error::other("lost"));
             }
@@ -185,6 +217,7 @@ pub struct Vault {
     /// What was done so far, for the report.
     pub batches: u64,
     pub failures: u64,
+    faults: Faulted,
 }
 
 #[expect(clippy::large_enum_variant, reason = "there is one for each simulation")]
@@ -239,7 +272,7 @@ impl Vault {
                 Kind::Redb { store: Some(open(&disk, config).expect("the template")), disk }
             }
         };
-        Vault { kind, plant, promised: Vec::new(), cut: None, batches: 0, failures: 0 }
+        Vault { kind, plant, promised: Vec::new(), cut: None, batches: 0, failures: 0, faults: Faulted::new() }
     }
 
     pub fn secret(&self) -> [u8; 32] {
@@ -261,9 +294,10 @@ impl Vault {
             }
             Kind::Redb { disk, .. } => {
                 let n = 1 + dice.below(12) as u64;
-                let trouble = match dice.below(4) {
+                let trouble = match dice.below(5) {
                     0 => Trouble::Sync(1 + dice.below(3) as u64),
                     1 => Trouble::Full,
+                    2 => Trouble::Read(n),
                     _ => Trouble::Write(n),
                 };
                 disk.with(|platter| platter.trouble = Some(trouble));
@@ -298,12 +332,16 @@ impl Vault {
         let writes = batch.iter().any(StoreRequest::may_write);
         let cut = if writes { self.cut.take() } else { None };
         if cut == Some(false) {
+            struck(&mut self.faults, "memory: power cut before a commit");
             return Outcome::PowerCut;
         }
         let mut replies = match self.plant {
             Some(Plant::AcknowledgeBeforeCommit) => self.promise(batch),
             _ => self.carry_out(&batch),
         };
+        if cut == Some(true) {
+            struck(&mut self.faults, "memory: power cut behind a commit, before its answer");
+        }
         if cut == Some(true) || self.is_dark() {
             return Outcome::PowerCut;
         }
@@ -312,7 +350,25 @@ impl Vault {
         }
         self.failures +=
             replies.iter().filter(|reply| matches!(reply, Err(error) if is_trouble(*error))).count() as u64;
+        if let (Kind::Memory(_), Some(Err(error))) = (&self.kind, replies.first())
+            && replies.iter().all(|reply| matches!(reply, Err(other) if other == error))
+        {
+            match error {
+                StoreError::Failed => struck(&mut self.faults, "memory: commit fails"),
+                StoreError::DiskFull => struck(&mut self.faults, "memory: disk full"),
+                _ => {}
+            }
+        }
         Outcome::Replies(replies)
+    }
+
+    /// What went wrong so far.
+    pub fn faults(&self) -> Faulted {
+        let mut faults = self.faults.clone();
+        if let Kind::Redb { disk, .. } = &self.kind {
+            disk.with(|platter| platter.faults.iter().for_each(|(fault, n)| *faults.entry(fault).or_default() += n));
+        }
+        faults
     }
 
     fn carry_out(&mut self, batch: &[StoreRequest]) -> Vec<StoreReply> {
@@ -346,12 +402,13 @@ impl Vault {
     pub fn power_on(&mut self, config: &Config, dice: &mut Dice) {
         self.cut = None;
         self.promised.clear();
+        self.faults = self.faults();
         let kind = std::mem::replace(&mut self.kind, Kind::Redb { store: None, disk: Disk::default() });
         self.kind = match kind {
             Kind::Memory(store) => Kind::Memory(Faults::new(store.into_inner().reopened(config))),
             Kind::Redb { store, disk } => {
                 // What closing writes does not reach the disk any more.
-                let survivor = disk.after_power_cut(dice);
+                let survivor = disk.after_power_cut(dice, &mut self.faults);
                 disk.with(|platter| platter.trouble = Some(Trouble::Power(1)));
                 drop(store);
                 let store = open(&survivor, config).unwrap_or_else(|error| panic!("after a power cut: {error}"));

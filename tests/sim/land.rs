@@ -15,7 +15,7 @@ use whinchat::core::{
 };
 
 use super::dice::Dice;
-use super::disk::{Outcome, Vault};
+use super::disk::{Faulted, Outcome, Vault};
 use super::oracle::Oracle;
 use super::{Medium, Plant};
 
@@ -123,6 +123,8 @@ pub struct Land {
     pub for_devices: VecDeque<(usize, Option<Vec<u8>>)>,
     /// What was put out by events so far, for the report.
     pub events_count: u64,
+    /// What went wrong beside the store.
+    pub faults: Faulted,
     pub vault: Vault,
     core: Option<Core>,
     out: Outputs,
@@ -157,6 +159,7 @@ impl Land {
             is_traced: std::env::var_os("WHINCHAT_TRACE").is_some(),
             for_devices: VecDeque::new(),
             events_count: 0,
+            faults: Faulted::new(),
             vault,
             core: Some(core),
             out: Outputs::default(),
@@ -178,6 +181,11 @@ impl Land {
         if self.is_traced {
             eprintln!("{:>10.3} {}", self.now.as_secs_f64(), what());
         }
+    }
+
+    /// Something goes wrong.
+    pub fn strike(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
     }
 
     pub fn schedule(&mut self, at: Duration, event: Event) {
@@ -332,6 +340,7 @@ impl Land {
 
     /// The connection is cut: what is on its way is lost, and both ends learn of it.
     pub fn reset(&mut self, conn: usize) {
+        self.strike("network: connection cut, both ends told");
         self.conns[conn].is_lost = true;
         let (server, client) = (self.now + self.delay(), self.now + self.delay());
         self.schedule(server, Event::ServerSees { conn });
@@ -340,12 +349,14 @@ impl Land {
 
     /// The client is out of reach; nobody tells the server.
     pub fn vanish(&mut self, conn: usize) {
+        self.strike("network: client gone, server not told");
         self.conns[conn].is_lost = true;
         self.conns[conn].client_open = false;
     }
 
     /// The connection is dead and nobody knows.
     pub fn half_open(&mut self, conn: usize) {
+        self.strike("network: connection dead, nobody told");
         self.conns[conn].is_lost = true;
         let at = self.now + self.dice.time(Duration::from_secs(120));
         self.schedule(at, Event::ClientSees { conn });
@@ -383,6 +394,7 @@ impl Land {
             return;
         }
         if known.taken == taken {
+            self.strike("network: reader stalled until it was dropped");
             self.server_closed(conn, CloseReason::Stalled);
             self.conns[conn].is_lost = true;
             let at = self.now + self.delay();
@@ -591,6 +603,7 @@ impl Land {
         if self.core.is_none() {
             return;
         }
+        self.strike("power cut, of all kinds");
         self.note(|| "== the power fails".to_owned());
         self.oracle.on_power_cut(self.now);
         self.stop();
@@ -601,6 +614,7 @@ impl Land {
         if self.core.is_none() {
             return;
         }
+        self.strike("restart in good order");
         self.note(|| "== the server is shut down".to_owned());
         self.step(Input::Shutdown);
         self.pump();

@@ -47,6 +47,8 @@ pub struct Message {
     was_refused: bool,
     received: Vec<usize>,
     is_copied: bool,
+    /// How often each session has got it in each form.
+    forms: HashMap<(usize, Form), u32>,
 }
 
 /// From a resource's binding to the end of its session, over all of its connections.
@@ -76,6 +78,16 @@ struct RosterModel {
     version: Option<(String, u64)>,
     /// What the roster said at a version that was seen.
     contents: HashMap<String, BTreeMap<String, String>>,
+}
+
+/// In which form a device gets to see a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    Itself,
+    /// Copied from another device of its receiver.
+    Received,
+    /// Copied from another device of its sender.
+    Sent,
 }
 
 pub struct Oracle {
@@ -203,6 +215,7 @@ impl Oracle {
             was_refused: false,
             received: Vec::new(),
             is_copied: false,
+            forms: HashMap::new(),
         });
         self.messages.len() - 1
     }
@@ -237,6 +250,11 @@ impl Oracle {
         let was_left = stamped && (known.is_left || !known.is_kept);
         let again = known.received.contains(&session);
         known.received.push(session);
+        *known.forms.entry((session, Form::Itself)).or_default() += 1;
+        // A device that takes no messages may be copied what waits, and gets that when it takes messages.
+        if !stamped && known.forms.contains_key(&(session, Form::Received)) {
+            self.fail(|| format!("m{message} has come to session {session} behind a copy of it"));
+        }
         if again {
             self.fail(|| format!("m{message} has come twice to session {session}"));
         }
@@ -256,11 +274,32 @@ impl Oracle {
         }
     }
 
-    /// A device was copied what another one got.
-    pub fn on_copied(&mut self, message: usize) {
-        match self.messages.get_mut(message) {
-            Some(known) => known.is_copied = true,
-            None => self.fail(|| format!("m{message} was never sent")),
+    /// A device was copied what another one got or sent.
+    pub fn on_copied(&mut self, session: usize, message: usize, form: Form) {
+        let Some(known) = self.messages.get_mut(message) else {
+            return self.fail(|| format!("m{message} was never sent"));
+        };
+        let account = self.sessions[session].account;
+        let owner = if form == Form::Sent { self.sessions[known.sender].account } else { known.receiver };
+        known.is_copied |= form == Form::Received;
+        let times = known.forms.entry((session, form)).or_default();
+        *times += 1;
+        let (times, again) = (*times, known.received.contains(&session));
+        if account != owner {
+            self.fail(|| format!("m{message} of {owner} was copied to {account}"));
+        }
+        if times > 1 || again {
+            self.fail(|| format!("m{message} was copied to session {session}, which had it"));
+        }
+    }
+
+    /// Who must have got a message, and in which form; nobody else may have.
+    pub fn check_forms(&mut self, message: usize, expected: &[(usize, Form)]) {
+        let forms = &self.messages[message].forms;
+        let all = expected.iter().all(|who| forms.get(who) == Some(&1));
+        if !all || forms.len() != expected.len() {
+            let forms = forms.clone();
+            self.fail(|| format!("m{message} has come to {forms:?}, not to {expected:?}"));
         }
     }
 
@@ -344,6 +383,13 @@ impl Oracle {
         sorted.sort_unstable();
         if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             return self.fail(|| format!("m{} is in the archive of {account} twice", pair[0]));
+        }
+        let mut last: HashMap<usize, usize> = HashMap::new();
+        for message in archive {
+            let sender = self.messages[*message].sender;
+            if let Some(before) = last.insert(sender, *message).filter(|before| before > message) {
+                return self.fail(|| format!("m{message} is behind m{before} in the archive of {account}"));
+            }
         }
         for (index, message) in self.messages.iter().enumerate() {
             let is_own = message.receiver == account || self.sessions[message.sender].account == account;

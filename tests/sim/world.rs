@@ -1,6 +1,6 @@
 //! One simulated life of a server: some minutes in which all goes wrong, then peace, then the reckoning.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use whinchat::auth::PasswordScheme;
@@ -8,6 +8,7 @@ use whinchat::config::{Config, DomainConfig, Limits};
 
 use super::device::Device;
 use super::land::{Event, Land};
+use super::oracle::Form;
 use super::{Medium, NEWCOMER, Plant, account_name};
 
 /// How long things go wrong: mostly not long, since most mistakes show early.
@@ -25,9 +26,22 @@ pub struct Report {
     pub reads: u64,
     pub batches: u64,
     pub store_failures: u64,
-    pub power_cuts: u64,
     pub logins: u64,
     pub resumptions: u64,
+    pub faults: BTreeMap<&'static str, Toll>,
+}
+
+/// What came of a fault.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Toll {
+    /// How often it has struck.
+    pub times: u64,
+    /// In how many lives.
+    pub lives: u64,
+    /// What was acknowledged in these.
+    pub acknowledged: u64,
+    /// In how many of them a promise was broken.
+    pub broken: u64,
 }
 
 impl Report {
@@ -40,33 +54,66 @@ impl Report {
         self.reads += other.reads;
         self.batches += other.batches;
         self.store_failures += other.store_failures;
-        self.power_cuts += other.power_cuts;
         self.logins += other.logins;
         self.resumptions += other.resumptions;
+        for (fault, toll) in &other.faults {
+            let sum = self.faults.entry(fault).or_default();
+            sum.times += toll.times;
+            sum.lives += toll.lives;
+            sum.acknowledged += toll.acknowledged;
+            sum.broken += toll.broken;
+        }
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "{:54} {:>8} {:>8} {:>13} {:>7}", "fault", "times", "lives", "acknowledged", "broken")?;
+        for (fault, Toll { times, lives, acknowledged, broken }) in &self.faults {
+            writeln!(f, "{fault:54} {times:>8} {lives:>8} {acknowledged:>13} {broken:>7}")?;
+        }
+        write!(
+            f,
+            "{} events, {} messages received {} times, {} writes and messages acknowledged, {} values read, {} commits with \
+             {} requests failed, {} logins, {} resumptions",
+            self.events,
+            self.messages,
+            self.received,
+            self.acknowledged,
+            self.reads,
+            self.batches,
+            self.store_failures,
+            self.logins,
+            self.resumptions
+        )
     }
 }
 
 struct World {
     devices: Vec<Device>,
     land: Land,
-    power_cuts: u64,
 }
 
-/// Lives through one seed.
-///
-/// # Errors
-/// What was promised and not kept.
-pub fn run(seed: u64, medium: Medium, plant: Option<Plant>) -> Result<Report, String> {
+/// Lives through one seed: what happened, and what was promised and not kept.
+pub fn run(seed: u64, medium: Medium, plant: Option<Plant>) -> (Report, Result<(), String>) {
     let mut world = World::new(seed, medium, plant);
-    let begin = world.land.now;
-    world.run_until(begin + chaos(seed));
-    world.make_peace();
-    world.check()?;
-    world.come_again();
-    world.check()?;
-    world.reckon();
-    world.check()?;
-    Ok(world.report())
+    let result = world.live(seed);
+    (world.report(result.is_err()), result)
+}
+
+impl World {
+    fn live(&mut self, seed: u64) -> Result<(), String> {
+        let begin = self.land.now;
+        self.run_until(begin + chaos(seed));
+        self.make_peace();
+        self.check()?;
+        self.come_again();
+        self.check()?;
+        self.talk_in_peace();
+        self.check()?;
+        self.reckon();
+        self.check()
+    }
 }
 
 fn configure(seed: u64) -> Config {
@@ -109,7 +156,7 @@ impl World {
             let pause = land.dice.time(Duration::from_secs(5));
             device.act_in(&mut land, pause);
         }
-        let mut world = World { devices, land, power_cuts: 0 };
+        let mut world = World { devices, land };
         world.schedule_fault();
         world
     }
@@ -154,14 +201,8 @@ impl World {
                 land.note(|| "== the store is about to fail".to_owned());
             }
             4 | 5 => land.vault.mend(),
-            6 => {
-                self.power_cuts += 1;
-                land.cut_power();
-            }
-            7 | 8 => {
-                self.power_cuts += 1;
-                land.vault.cut_power_soon(&mut land.dice);
-            }
+            6 => land.cut_power(),
+            7 | 8 => land.vault.cut_power_soon(&mut land.dice),
             _ => land.shut_down(),
         }
     }
@@ -209,6 +250,37 @@ impl World {
                 let what = format!("device {} got {} old messages again", device.index(), device.stamped);
                 self.land.oracle.fail(|| what);
             }
+        }
+    }
+
+    /// Each message reaches each device once, in the form that it should.
+    fn talk_in_peace(&mut self) {
+        let mut said = Vec::new();
+        for speaker in (0..self.devices.len()).filter(|index| index % 3 == 0) {
+            let hearer = self.land.dice.below(self.devices.len());
+            let (account, jid) = (self.devices[hearer].account, self.devices[hearer].jid().to_owned());
+            if self.devices[speaker].account == account {
+                continue;
+            }
+            for (to, only) in [(jid.as_str(), Some(hearer)), (account_name(account), None)] {
+                if let Some(message) = self.devices[speaker].say(&mut self.land, account, to) {
+                    said.push((message, speaker, account, only));
+                }
+            }
+        }
+        self.settle(Duration::from_secs(120));
+        for (message, speaker, account, only) in said {
+            let form = |device: &Device| match device.account {
+                own if own == account && only.is_none_or(|only| only == device.index()) => Some(Form::Itself),
+                own if own == account && device.wants_copies() => Some(Form::Received),
+                own if own == self.devices[speaker].account && device.wants_copies() => {
+                    (device.index() != speaker).then_some(Form::Sent)
+                }
+                _ => None,
+            };
+            let expected: Vec<(usize, Form)> =
+                self.devices.iter().filter_map(|device| Some((device.session()?, form(device)?))).collect();
+            self.land.oracle.check_forms(message, &expected);
         }
     }
 
@@ -283,8 +355,11 @@ impl World {
         self.land.oracle.violation.take().map_or(Ok(()), Err)
     }
 
-    fn report(&self) -> Report {
+    fn report(&self, is_broken: bool) -> Report {
         let oracle = &self.land.oracle;
+        let mut faults = self.land.vault.faults();
+        faults.extend(&self.land.faults);
+        let toll = |times| Toll { times, lives: 1, acknowledged: oracle.acknowledged, broken: u64::from(is_broken) };
         Report {
             events: self.land.events_count,
             messages: oracle.messages.len(),
@@ -293,9 +368,9 @@ impl World {
             reads: oracle.reads,
             batches: self.land.vault.batches,
             store_failures: self.land.vault.failures,
-            power_cuts: self.power_cuts,
             logins: self.devices.iter().map(|device| device.logins).sum(),
             resumptions: self.devices.iter().map(|device| device.resumptions).sum(),
+            faults: faults.into_iter().map(|(fault, times)| (fault, toll(times))).collect(),
         }
     }
 }
