@@ -691,6 +691,8 @@ pub enum DocumentKey {
     Vcard,
     /// Who is blocked (XEP-0191), in the form of [`Blocklist::encode`].
     Blocklist,
+    /// Hash of the picture in the vCard, in hex; written by the store itself.
+    AvatarHash,
     /// Private XML (XEP-0049) by local name and namespace of its element.
     Private {
         /// Local name.
@@ -830,6 +832,8 @@ pub struct AccountRecord {
     pub offline: bool,
     /// Who is blocked.
     pub blocked: Blocklist,
+    /// Hash of the picture in its vCard; empty if there is none.
+    pub avatar: String,
     /// What it wants archived.
     pub archive: ArchivePrefs,
     /// Above every id that there was when the store was opened; ids go on from there.

@@ -6,6 +6,7 @@
 use crate::core::clock::UtcTime;
 use crate::core::form::{self, Field, Input};
 use crate::jid::{BareJid, Jid};
+use crate::xml::ns;
 
 /// Who may read a node (XEP-0060 section 4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +139,24 @@ const FIXED: &[(&str, &str)] = &[
 impl NodeConfig {
     /// As many items as the server keeps: `max` in a form.
     pub const MAX: u32 = u32::MAX;
+
+    /// The configuration of a new node. What is nobody else's business is readable by its owner alone from the beginning.
+    pub fn of_new(node: &str) -> NodeConfig {
+        let private = NodeConfig { access: Access::Whitelist, ..NodeConfig::default() };
+        match node {
+            ns::BOOKMARKS | ns::DISPLAYED => {
+                NodeConfig { max_items: NodeConfig::MAX, send_last: SendLast::Never, ..private }
+            }
+            ns::OLD_BOOKMARKS => private,
+            _ => NodeConfig::default(),
+        }
+    }
+
+    /// Whether a node may be configured so: passwords of rooms are never shown to the world.
+    pub fn is_allowed_for(&self, node: &str) -> bool {
+        let private = matches!(node, ns::BOOKMARKS | ns::DISPLAYED | ns::OLD_BOOKMARKS);
+        !private || matches!(self.access, Access::Whitelist | Access::Authorize)
+    }
 
     /// Takes one field of a form. `None` if the field is not known or its value not possible.
     #[must_use]

@@ -10,7 +10,7 @@ mod query;
 use super::prelude::*;
 use crate::core::archive::{ArchiveDefault, ArchiveId, ArchiveIds, ArchivePage, ArchivePaging, ArchivePrefs};
 use crate::jid::Jid;
-pub(super) use copy::{Copy, Verdict, is_archiving, is_lasting, lasts, push_stanza_id};
+pub(super) use copy::{Copy, Verdict, is_archiving, is_lasting, lasts, push_stanza_id, without};
 pub(super) use query::{parse_filter, parse_paging};
 pub(crate) use copy::on_put;
 

@@ -12,7 +12,7 @@
 
 use super::prelude::*;
 use super::sm::Sent;
-use super::{blocking, carbons, csi, mam, muc, offline};
+use super::{blocking, carbons, csi, displayed, mam, muc, offline};
 use crate::core::effects::Delivered;
 use crate::core::parked::Waiting;
 use crate::core::router::{Addressee, NO_FEDERATION};
@@ -91,6 +91,7 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
         }
     };
     if let Addressee::Rooms(to) = core.addressee(to.clone()) {
+        displayed::publish(core, now, account, frame, &to, out);
         return muc::on_stanza(core, now, conn, account, frame, &to, out);
     }
     let mut receivers = std::mem::take(&mut core.shared.message.0);
@@ -101,6 +102,9 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
                 receivers.retain(|receiver| *receiver != conn);
             }
             let copy = mam::Copy::of(core, now, (conn, account), frame, &to, kind.lasts());
+            if copy.is_cleaned() {
+                displayed::publish(core, now, account, frame, &to, out);
+            }
             if copy.archive(core, out) {
                 for receiver in &receivers {
                     // Who typed is of no interest to a phone in a pocket.
@@ -115,6 +119,9 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
         }
         Way::Offline => {
             let copy = mam::Copy::of(core, now, (conn, account), frame, &to, kind.lasts());
+            if copy.is_cleaned() {
+                displayed::publish(core, now, account, frame, &to, out);
+            }
             if offline::keep(core, now, &copy, out) {
                 // The resource that gets what is stored gets this too.
                 receivers.extend(core.accounts.find(to.bare()).and_then(|account| account.per.offline.drains_to()));

@@ -44,12 +44,13 @@ macro_rules! handlers {
 
 handlers! {
     bind, bind2(State), blocking(State), carbons(State), csi, disco, fast, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, vcard, version,
-    administration, commands,
+    administration, avatar, bookmarks, commands, displayed,
 }
 
 /// What features keep for an account in use.
 #[derive(Default)]
 pub struct PerAccount {
+    pub(crate) avatar: avatar::Hash,
     pub(crate) offline: offline::Queue,
     pub(crate) blocking: Blocklist,
     pub(crate) mam: mam::Preferences,
@@ -59,6 +60,7 @@ impl PerAccount {
     /// For an account that comes into use.
     pub(crate) fn activated(record: &AccountRecord) -> PerAccount {
         PerAccount {
+            avatar: avatar::Hash::new(&record.avatar),
             offline: offline::Queue::new(record.offline),
             blocking: record.blocked.clone(),
             mam: mam::Preferences::new(&record.archive),

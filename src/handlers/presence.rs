@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 
 use super::blocking::{BLOCKED_BY_SENDER, on_speaking_terms};
 use super::prelude::*;
-use super::{muc, offline, pep, roster, sm};
+use super::{avatar, muc, offline, pep, roster, sm};
 use crate::core::effects::Half;
 use crate::core::parked::Waiting;
 use crate::core::roster::Event;
@@ -163,6 +163,9 @@ fn routed(core: &Core, conn: ConnId, account: AccountId, frame: &Frame<'_>) -> V
     let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
     let mut xml = Vec::with_capacity(frame.xml.len() + from.len() + 32);
     frame.splice_into(from, lang, &mut xml);
+    if frame.type_.is_none() {
+        avatar::stamp(core, account, &mut xml);
+    }
     xml
 }
 
@@ -389,8 +392,11 @@ fn direct(core: &mut Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, 
     if leaving {
         forget_directed(core, account, &to);
     }
+    let xml = routed(core, conn, account, frame);
     for receiver in receivers {
-        core.forward(conn, account, frame, receiver, out);
+        out.wire.presence(receiver, sender_of(&xml), |buf| buf.extend_from_slice(&xml));
+        core.counters.delivered += 1;
+        core.press(conn, receiver, out);
     }
 }
 

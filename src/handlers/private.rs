@@ -1,5 +1,6 @@
 //! XEP-0049: Private XML Storage. One element per name and namespace, for the account alone.
 
+use super::bookmarks;
 use super::prelude::*;
 
 pub(super) const HANDLER: Handler = Handler {
@@ -35,6 +36,9 @@ fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if asked.len() > cx.limits().private_bytes_max {
         return Err(StanzaError::NOT_ACCEPTABLE);
     }
+    if bookmarks::is_list(&key) {
+        return bookmarks::get(cx, iq, key, asked);
+    }
     let user = cx.account().jid.clone();
     let mut parked = iq.park();
     // Where nothing is stored the client gets back what it asked with (section 2.2).
@@ -62,6 +66,9 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let (key, content) = key(&iq.payload)?;
     if content.len() > cx.limits().private_bytes_max {
         return Err(StanzaError::NOT_ACCEPTABLE.text("The element is too big."));
+    }
+    if bookmarks::is_list(&key) {
+        return bookmarks::set(cx, iq, key, content.into_bytes());
     }
     let user = cx.account().jid.clone();
     cx.ask(StoreRequest::DocumentPut { user, key, content: content.into_bytes() }, iq.park(), acknowledge)

@@ -2,6 +2,7 @@
 //!
 //! Nobody may set another's. A vCard that does not exist and an account that does not exist give the same answer.
 
+use super::avatar;
 use super::prelude::*;
 use crate::core::parked::Waiting;
 use crate::jid::BareJid;
@@ -82,7 +83,19 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
         return Err(StanzaError::NOT_ACCEPTABLE.text("The vCard is too big."));
     }
     let user = cx.account().jid.clone();
-    cx.ask(StoreRequest::DocumentPut { user, key: DocumentKey::Vcard, content }, iq.park(), acknowledge)
+    let (picture, parked) = (avatar::new_picture(cx, &iq.payload), iq.park());
+    let owner = user.clone();
+    let then = move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+        Err(error) => out.reply_error(conn, &*parked, error.into()),
+        Ok(_) => {
+            out.reply_empty(conn, &*parked);
+            match picture {
+                Some(picture) => avatar::publish(core, now, conn, &owner, &picture, out),
+                None => avatar::refresh(core, conn, &owner, out),
+            }
+        }
+    };
+    cx.ask_for_all(StoreRequest::DocumentPut { user, key: DocumentKey::Vcard, content }, Box::new(then))
 }
 
 fn refuse(_: &mut Cx<'_>, _: &Iq<'_>) -> Handled {

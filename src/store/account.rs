@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::apply::{Engine, Rules, Staged, alone, malformed};
 use super::schema::{self, AccountRow, DocumentsHead, Table};
-use super::{archive, offline, roster, tokens};
+use super::{archive, avatar, offline, roster, tokens};
 use crate::auth::{self, Credentials};
 use crate::core::blocklist::Blocklist;
 use crate::core::clock::UtcTime;
@@ -213,6 +213,7 @@ pub(super) fn activate(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -
         roster,
         offline: offline::any(tx, user)?,
         blocked: blocklist(tx, user)?,
+        avatar: avatar::hash(tx, user)?,
         archive: archive::prefs(tx, user)?,
         last_archived: archive::bound_at_start(tx, rules)?,
     })))
@@ -247,6 +248,8 @@ pub(super) fn put_document(
         DocumentKey::Vcard => limits.vcard_bytes_max,
         // Bounded by the number of its entries.
         DocumentKey::Blocklist => usize::MAX,
+        // Nobody else writes it.
+        DocumentKey::AvatarHash => 0,
         DocumentKey::Private { .. } => limits.private_bytes_max,
     };
     if content.len() > bytes_max {
@@ -255,6 +258,9 @@ pub(super) fn put_document(
     if let DocumentKey::Private { .. } = document {
         let before = tx.read(Table::Documents, &key, |record| Ok(schema::decode_xml(record)?.len()))?;
         count_private(tx, user, before.unwrap_or(0), content.len(), limits.private_total_bytes_max)?;
+    }
+    if *document == DocumentKey::Vcard {
+        avatar::on_vcard(tx, user, content);
     }
     match content {
         [] => tx.delete(Table::Documents, key),

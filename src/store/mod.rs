@@ -11,6 +11,7 @@ mod apply;
 mod archive;
 #[cfg(test)]
 mod archive_tests;
+mod avatar;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]

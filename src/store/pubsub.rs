@@ -5,10 +5,10 @@
 
 use std::ops::ControlFlow;
 
-use super::account;
 use super::apply::{Rules, Staged, malformed};
 use super::roster;
 use super::schema::{self, NodeRow, PubsubHead, Table};
+use super::{account, avatar};
 use crate::core::effects::{StoreError, StoreReply, Stored};
 use crate::core::form::Field;
 use crate::core::pubsub::{
@@ -16,6 +16,7 @@ use crate::core::pubsub::{
 };
 use crate::core::roster::Roster;
 use crate::jid::{BareJid, Jid};
+use crate::xml::ns;
 
 /// Entries of one node's list of affiliations or of subscriptions.
 const LIST_MAX: usize = 1000;
@@ -135,7 +136,8 @@ fn add_node<'a>(
     name: &'a str,
     options: &[Field],
 ) -> Result<std::result::Result<Node<'a>, Refusal>> {
-    let config = NodeConfig::default().with(options).filter(|config| config.text_bytes() <= CONFIG_BYTES_MAX);
+    let config = NodeConfig::of_new(name).with(options).filter(|config| config.text_bytes() <= CONFIG_BYTES_MAX);
+    let config = config.filter(|config| config.is_allowed_for(name));
     let Some(config) = config else { return Ok(Err(Refusal::Options)) };
     let mut head = head(tx, owner)?;
     if head.nodes >= rules.limits.pep_nodes_max as u64 {
@@ -327,6 +329,9 @@ fn size(item: &Item) -> u64 {
 }
 
 fn publish(tx: &mut Staged<'_>, rules: &Rules, mut node: Node<'_>, item: &Item) -> Result<Outcome> {
+    if node.name == ns::AVATAR_METADATA {
+        avatar::on_metadata(tx, rules, node.owner, &item.payload)?;
+    }
     if node.row.config.persist {
         let mut head = head(tx, node.owner)?;
         if let Some((seq, before)) = node.item(tx, &item.id)? {
@@ -408,6 +413,7 @@ fn delete(tx: &mut Staged<'_>, mut node: Node<'_>) -> Result<Outcome> {
 
 fn configure(tx: &mut Staged<'_>, rules: &Rules, mut node: Node<'_>, options: &[Field]) -> Result<Outcome> {
     let config = node.row.config.with(options).filter(|config| config.text_bytes() <= CONFIG_BYTES_MAX);
+    let config = config.filter(|config| config.is_allowed_for(node.name));
     let Some(config) = config else { return Ok(Outcome::Refused(Refusal::Options)) };
     node.row.config = config;
     let keep = if node.row.config.persist { node.keep(rules) } else { 0 };

@@ -249,6 +249,7 @@ pub(super) fn document_key(user: &BareJid, document: &DocumentKey) -> Option<Vec
     match document {
         DocumentKey::Vcard => key.push(1),
         DocumentKey::Blocklist => key.push(3),
+        DocumentKey::AvatarHash => key.push(4),
         DocumentKey::Private { name, ns } => {
             key.push(2);
             // The length keeps apart what would be alike when put together.

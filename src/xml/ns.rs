@@ -156,6 +156,18 @@ pub const OOB: &str = "jabber:x:oob";
 pub const RETRACT_TOMBSTONE: &str = "urn:xmpp:message-retract:1#tombstone";
 /// Moderated message retraction, XEP-0425 version 0.2.
 pub const MODERATE_0: &str = "urn:xmpp:message-moderate:0";
+/// Hash of a vCard's picture in presence, XEP-0153.
+pub const VCARD_UPDATE: &str = "vcard-temp:x:update";
+/// Node and payload of an avatar's picture, XEP-0084.
+pub const AVATAR_DATA: &str = "urn:xmpp:avatar:data";
+/// Node and payload of what is known of an avatar, XEP-0084.
+pub const AVATAR_METADATA: &str = "urn:xmpp:avatar:metadata";
+/// Node and payload of bookmarks, XEP-0402.
+pub const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
+/// Bookmarks as older clients have them, XEP-0048; also a node.
+pub const OLD_BOOKMARKS: &str = "storage:bookmarks";
+/// Node and payload of how far a user has read, XEP-0490.
+pub const DISPLAYED: &str = "urn:xmpp:mds:displayed:0";
 /// Ad-hoc commands, XEP-0050.
 pub const COMMANDS: &str = "http://jabber.org/protocol/commands";
 /// Service administration, XEP-0133: the type of its forms.

@@ -115,6 +115,11 @@ impl<'m> Copy<'m> {
         copy
     }
 
+    /// Whether something was taken out of it.
+    pub(in super::super) fn is_cleaned(&self) -> bool {
+        self.cleaned.is_some()
+    }
+
     /// Whether it is for its sender's own account.
     fn is_to_oneself(&self, core: &Core) -> bool {
         self.to.bare() == core.accounts.get(self.account).jid.as_str()
@@ -275,7 +280,8 @@ pub(in super::super) fn is_lasting(payload: &Element<'_>) -> bool {
 /// below a domain of ours.
 fn is_forged(core: &Core, child: &Element<'_>) -> bool {
     if !child.is("stanza-id", ns::STANZA_ID) {
-        return false;
+        // How far a user has read is for his own devices.
+        return child.is("displayed", ns::DISPLAYED);
     }
     let Some(Ok(by)) = child.attr("by").map(JidRef::parse) else { return false };
     core.hosts.iter().any(|host| {
@@ -284,14 +290,19 @@ fn is_forged(core: &Core, child: &Element<'_>) -> bool {
     })
 }
 
-/// Without the ids that are not the client's to give.
+/// Without what is not the client's to send on.
 #[cold]
 fn clean(core: &Core, stanza: Vec<u8>) -> Vec<u8> {
+    without(stanza, |child| is_forged(core, child))
+}
+
+/// A stanza without some of its children.
+pub(in super::super) fn without(stanza: Vec<u8>, unwanted: impl Fn(&Element<'_>) -> bool) -> Vec<u8> {
     let Ok(text) = std::str::from_utf8(&stanza) else { return stanza };
     let Ok(tree) = Tree::parse(text, ns::CLIENT) else { return stanza };
     let mut cleaned = Vec::with_capacity(stanza.len());
     let mut done = 0;
-    for child in tree.root().children().filter(|child| is_forged(core, child)) {
+    for child in tree.root().children().filter(unwanted) {
         let range = child.range();
         cleaned.extend_from_slice(stanza.get(done..range.start).unwrap_or_default());
         done = range.end;

@@ -34,6 +34,7 @@ use std::borrow::Cow;
 use hashbrown::HashMap;
 use slab::Slab;
 
+use super::{avatar, displayed};
 use super::prelude::*;
 use crate::core::parked::Waiting;
 use crate::core::rooms::{Affiliation, Line, RoomRecord, RoomState, Tombstone};
@@ -152,6 +153,11 @@ impl<'a> Stanza<'a> {
         let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
         let mut xml = Vec::with_capacity(frame.xml.len() + resource.from.len() + 64);
         frame.splice_to_into(&resource.from, None, lang, &mut xml);
+        if frame.kind == Kind::Presence && frame.type_.is_none() {
+            avatar::stamp(core, account, &mut xml);
+        } else if frame.kind == Kind::Message {
+            displayed::strip(&mut xml);
+        }
         Some(Stanza {
             kind: frame.kind,
             from: resource.jid.clone(),

@@ -3,7 +3,7 @@
 //! Notifications go to the owner's and its contacts' resources whose capabilities ask for the node, and to who has subscribed.
 //! The store has checked who may read; what is left to see here is who is here, and whether he has blocked the owner.
 
-use super::super::prelude::*;
+use super::super::{avatar, prelude::*};
 use crate::core::parked::Waiting;
 use crate::core::pubsub::{Change, Event, Item, LastItem};
 use crate::core::session::{Account, Resource};
@@ -14,8 +14,16 @@ use super::caps::Interests;
 /// Owners whose last items are read with one request.
 const OWNERS_AT_ONCE: usize = 32;
 
-/// Tells everybody of an event; `conn` is whose request it was, and waits for receivers that are full.
+/// An owner's request has changed something: readers are told, and what hangs on it follows.
 pub(super) fn tell(core: &mut Core, conn: ConnId, event: &Event, out: &mut Outputs) {
+    tell_readers(core, conn, event, out);
+    if matches!(event.node.as_str(), ns::AVATAR_METADATA | ns::AVATAR_DATA) {
+        avatar::refresh(core, conn, &event.owner, out);
+    }
+}
+
+/// Tells everybody of an event; `conn` is whose request it was, and waits for receivers that are full.
+pub(in super::super) fn tell_readers(core: &mut Core, conn: ConnId, event: &Event, out: &mut Outputs) {
     let mut receivers: Vec<(ConnId, String)> = Vec::new();
     for jid in std::iter::once(&event.owner).chain(&event.readers) {
         let Some(account) = hearing(core, jid.as_str(), &event.owner) else { continue };

@@ -1,0 +1,125 @@
+//! A published avatar (XEP-0084) becomes the picture of the vCard (XEP-0398), in the transaction that publishes it.
+//!
+//! Beside the vCard stands the hash of its picture, which presence is stamped with, so that nothing big is read for that.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+
+use super::apply::{Rules, Staged};
+use super::schema::{self, Table};
+use crate::core::effects::{DocumentKey, StoreError};
+use crate::core::pubsub::Access;
+use crate::jid::BareJid;
+use crate::xml::{Tree, Writer, ns};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// A picture as XML carries it.
+struct Picture {
+    kind: String,
+    base64: String,
+    /// SHA-1 of the picture in hex.
+    hash: String,
+}
+
+impl Picture {
+    fn of(kind: &str, base64: &str) -> Option<Picture> {
+        let base64: String = base64.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+        let bytes = STANDARD.decode(&base64).ok().filter(|bytes| !bytes.is_empty())?;
+        let hash = Sha1::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Picture { kind: kind.to_owned(), base64, hash })
+    }
+}
+
+fn read(tx: &mut Staged<'_>, user: &BareJid, document: &DocumentKey) -> Result<Option<String>> {
+    let Some(key) = schema::document_key(user, document) else { return Ok(None) };
+    let content = tx.read(Table::Documents, &key, |record| schema::decode_xml(record).map(<[u8]>::to_vec))?;
+    Ok(content.and_then(|content| String::from_utf8(content).ok()))
+}
+
+fn write(tx: &mut Staged<'_>, user: &BareJid, document: &DocumentKey, content: &[u8]) {
+    let Some(key) = schema::document_key(user, document) else { return };
+    match content {
+        [] => tx.delete(Table::Documents, key),
+        _ => tx.put(Table::Documents, key, schema::encode_xml(content)),
+    }
+}
+
+/// Hash of the vCard's picture; empty if it has none.
+pub(super) fn hash(tx: &mut Staged<'_>, user: &BareJid) -> Result<String> {
+    Ok(read(tx, user, &DocumentKey::AvatarHash)?.unwrap_or_default())
+}
+
+/// A vCard was set: its picture's hash is noted.
+pub(super) fn on_vcard(tx: &mut Staged<'_>, user: &BareJid, vcard: &[u8]) {
+    let picture = std::str::from_utf8(vcard).ok().and_then(|vcard| {
+        let tree = Tree::parse(vcard, ns::CLIENT).ok()?;
+        let photo = tree.root().child("PHOTO", ns::VCARD)?;
+        Picture::of("", &photo.child("BINVAL", ns::VCARD)?.text())
+    });
+    let hash = picture.map(|picture| picture.hash).unwrap_or_default();
+    write(tx, user, &DocumentKey::AvatarHash, hash.as_bytes());
+}
+
+/// Metadata were published. The vCard can be read by anybody, so only what anybody may read comes into it; what is not such
+/// a picture leaves the vCard without one.
+pub(super) fn on_metadata(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid, metadata: &[u8]) -> Result<()> {
+    let picture = published(tx, user, metadata)?;
+    // A picture that came from there need not go back.
+    if picture.as_ref().is_some_and(|picture| hash(tx, user).is_ok_and(|hash| hash == picture.hash)) {
+        return Ok(());
+    }
+    let before = read(tx, user, &DocumentKey::Vcard)?;
+    if before.is_none() && picture.is_none() {
+        return Ok(());
+    }
+    let vcard = with_picture(before.as_deref(), picture.as_ref());
+    if vcard.len() <= rules.limits.vcard_bytes_max {
+        write(tx, user, &DocumentKey::Vcard, &vcard);
+        let hash = picture.map(|picture| picture.hash).unwrap_or_default();
+        write(tx, user, &DocumentKey::AvatarHash, hash.as_bytes());
+    }
+    Ok(())
+}
+
+/// The picture that metadata name, if it is here, as they say it is, and open to all.
+fn published(tx: &mut Staged<'_>, user: &BareJid, metadata: &[u8]) -> Result<Option<Picture>> {
+    let named = std::str::from_utf8(metadata).ok().and_then(|metadata| {
+        let tree = Tree::parse(metadata, ns::CLIENT).ok()?;
+        let root = tree.root();
+        // One with an address lies elsewhere (XEP-0398 section 3.1).
+        let info = root.children().find(|info| info.is("info", ns::AVATAR_METADATA) && info.attr("url").is_none())?;
+        Some((info.attr("id")?.to_owned(), info.attr("type").unwrap_or("image/png").to_owned()))
+    });
+    let Some((id, kind)) = named else { return Ok(None) };
+    let node = tx.read(Table::Pubsub, &schema::node_key(user, ns::AVATAR_DATA), schema::decode_node)?;
+    if node.is_none_or(|node| node.config.access != Access::Open) {
+        return Ok(None);
+    }
+    let row = tx.read(Table::Pubsub, &schema::item_key(user, ns::AVATAR_DATA, &id), schema::decode_item)?;
+    let picture = row.and_then(|row| {
+        let payload = String::from_utf8(row.payload).ok()?;
+        let tree = Tree::parse(&payload, ns::CLIENT).ok()?;
+        let text = tree.root().is("data", ns::AVATAR_DATA).then(|| tree.root().text().into_owned())?;
+        Picture::of(&kind, &text)
+    });
+    Ok(picture.filter(|picture| picture.hash == id))
+}
+
+fn with_picture(vcard: Option<&str>, picture: Option<&Picture>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let tree = vcard.and_then(|vcard| Tree::parse(vcard, ns::CLIENT).ok());
+    let mut w = Writer::new(&mut out);
+    w.open("vCard", ns::VCARD);
+    for child in tree.iter().flat_map(|tree| tree.root().children()).filter(|child| !child.is("PHOTO", ns::VCARD)) {
+        let mut element = Vec::new();
+        child.write_standalone(ns::VCARD, &mut element);
+        w.raw(&element);
+    }
+    if let Some(picture) = picture {
+        w.open("PHOTO", ns::VCARD).text_element("TYPE", &picture.kind).text_element("BINVAL", &picture.base64);
+    }
+    drop(w);
+    out
+}
