@@ -693,6 +693,8 @@ pub enum DocumentKey {
     Blocklist,
     /// Hash of the picture in the vCard, in hex; written by the store itself.
     AvatarHash,
+    /// App servers of its clients (XEP-0357), as `handlers::push` writes them.
+    Push,
     /// Private XML (XEP-0049) by local name and namespace of its element.
     Private {
         /// Local name.

@@ -241,10 +241,7 @@ impl Core {
 
     /// When to call with [`Input::Deadline`] if nothing else happens before, on the clock of [`Now::mono`].
     pub fn next_deadline(&self) -> Option<Duration> {
-        match (self.timers.next(), self.stops_at) {
-            (Some(next), Some(stop)) => Some(next.min(stop)),
-            (next, stop) => next.or(stop),
-        }
+        [self.timers.next(), self.stops_at, self.shared.push.next()].into_iter().flatten().min()
     }
 
     /// Whether [`Outputs::delivered`] is filled.

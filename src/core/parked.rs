@@ -105,6 +105,8 @@ pub struct BounceHead {
     pub to: Box<str>,
     /// The sender's count of handled stanzas (XEP-0198) waits for this one.
     pub counted: bool,
+    /// It is worth waking its receiver for (XEP-0357).
+    pub wakes: bool,
 }
 
 /// What is left to do for a command when the store has answered.

@@ -42,6 +42,8 @@ pub struct Answer<'a> {
     pub id: &'a str,
     /// The first child of a result; `None` for an error.
     pub payload: Option<Element<'a>>,
+    /// The `<error/>` of an error.
+    pub error: Option<Element<'a>>,
 }
 
 /// What a reply to a request needs, kept while the request waits for the store.
@@ -278,7 +280,8 @@ impl Core {
         let Some(kind) = kind else {
             // Answers to our own pushes and pings need nothing.
             let payload = tree.root().children().next().filter(|_| frame.type_ == Some("result"));
-            let answer = Answer { id: frame.id.unwrap_or_default(), payload };
+            let error = tree.root().child("error", ns::CLIENT).filter(|_| frame.type_ == Some("error"));
+            let answer = Answer { id: frame.id.unwrap_or_default(), payload, error };
             let mut cx = Cx { now, core: self, out, conn, account };
             return handlers::answer(&mut cx, &answer);
         };

@@ -44,7 +44,7 @@ macro_rules! handlers {
 
 handlers! {
     bind, bind2(State), blocking(State), carbons(State), csi, disco, fast, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, vcard, version,
-    administration, avatar, bookmarks, commands, displayed,
+    administration, avatar, bookmarks, commands, displayed, push,
 }
 
 /// What features keep for an account in use.
@@ -79,6 +79,7 @@ impl PerAccount {
 pub(crate) struct Shared {
     pub(crate) bind2: bind2::Binding,
     pub(crate) commands: commands::Sessions,
+    pub(crate) push: push::Notifier,
     pub(crate) mam: mam::Ids,
     pub(crate) message: message::Receivers,
     pub(crate) muc: muc::Rooms,

@@ -15,7 +15,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::prelude::*;
-use super::{mam, sm};
+use super::{mam, push, sm};
 use crate::core::archive::ArchiveId;
 use crate::core::effects::StoreError;
 use crate::core::parked::{BounceHead, Waiting};
@@ -109,7 +109,11 @@ impl InFlight {
 /// sender is told so.
 pub(super) fn keep(core: &mut Core, now: Now, copy: &mam::Copy<'_>, out: &mut Outputs) -> bool {
     let mam::Copy { conn, frame, to, .. } = *copy;
-    if frame.children == 0 || !is_kept(&Tree::of(frame).root()) {
+    if frame.children == 0 {
+        return true;
+    }
+    let tree = Tree::of(frame);
+    if !is_kept(&tree.root()) {
         return true;
     }
     if !core.store_has_room() {
@@ -122,7 +126,8 @@ pub(super) fn keep(core: &mut Core, now: Now, copy: &mam::Copy<'_>, out: &mut Ou
         stamp(&mut stanza, to.domain(), now.utc);
         StoreRequest::OfflinePut { user: to.to_bare(), from: copy.from(core), stanza, archived: None }
     });
-    let head = copy.storing(core);
+    let mut head = copy.storing(core);
+    head.wakes = push::is_worth(&tree.root());
     put(core, request, Waiting::Put { user: to.to_bare(), sender: conn, head }, out);
     core.press_store(conn);
     true
@@ -146,7 +151,7 @@ pub(super) fn keep_again(
     let mut id = Vec::new();
     escape_attr(message.attr("id").unwrap_or_default(), &mut id);
     let head =
-        Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into(), counted: false });
+        Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into(), counted: false, wakes: false });
     // Only we give such ids: the account's archive has it.
     let given = |child: &Element<'_>| child.is("stanza-id", ns::STANZA_ID) && child.attr("by") == Some(to.bare());
     let archived = message.children().find(given).and_then(|child| ArchiveId::parse(child.attr("id")?));
@@ -169,7 +174,7 @@ pub(super) fn keep_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>, st
             StoreRequest::OfflinePut { user: to.to_bare(), from, stanza, archived: None }
         }
     };
-    let head = Box::new(BounceHead { id: None, to: to.as_str().into(), counted: false });
+    let head = Box::new(BounceHead { id: None, to: to.as_str().into(), counted: false, wakes: true });
     put(core, request, Waiting::Put { user: to.to_bare(), sender: NOBODY, head }, out);
 }
 
@@ -231,6 +236,9 @@ pub(crate) fn on_put(
             in_flight.remove(user);
             go_on(core, user, out);
         }
+    }
+    if reply.is_ok() && head.wakes {
+        push::on_waiting(core, now, user, out);
     }
     if let Err(error) = reply {
         let error = match error {

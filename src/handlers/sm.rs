@@ -15,7 +15,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::prelude::*;
-use super::{carbons, message, muc, offline, sasl2};
+use super::{carbons, message, muc, offline, push, sasl2};
 use crate::core::effects::ConnOrder;
 use crate::core::error::StreamError;
 use crate::core::stream::{Phase, Stream};
@@ -292,6 +292,14 @@ pub(crate) fn hibernate(core: &mut Core, now: Now, conn: ConnId, out: &mut Outpu
     core.set_deadline(ghost, Due::Resumption, now.mono + resume);
     if let Some(user) = core.account_id(ghost).map(|account| core.accounts.get(account).jid.clone()) {
         offline::on_lost(core, &user, ghost, out);
+        // What the lost connection may not have brought.
+        let waits = |(_, xml): (_, &[u8])| {
+            let tree = std::str::from_utf8(xml).ok().and_then(|xml| Tree::parse(xml, ns::CLIENT).ok());
+            tree.is_some_and(|tree| tree.root().name() == "message" && push::is_worth(&tree.root()))
+        };
+        if out.wire.unacked(ghost).is_some_and(|unacked| unacked.iter().any(waits)) {
+            push::on_waiting(core, now, &user, out);
+        }
     }
     true
 }

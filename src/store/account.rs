@@ -246,8 +246,8 @@ pub(super) fn put_document(
     let key = schema::document_key(user, document).ok_or(StoreError::Full)?;
     let bytes_max = match document {
         DocumentKey::Vcard => limits.vcard_bytes_max,
-        // Bounded by the number of its entries.
-        DocumentKey::Blocklist => usize::MAX,
+        // Bounded by the number of their entries.
+        DocumentKey::Blocklist | DocumentKey::Push => usize::MAX,
         // Nobody else writes it.
         DocumentKey::AvatarHash => 0,
         DocumentKey::Private { .. } => limits.private_bytes_max,

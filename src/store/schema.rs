@@ -250,6 +250,7 @@ pub(super) fn document_key(user: &BareJid, document: &DocumentKey) -> Option<Vec
         DocumentKey::Vcard => key.push(1),
         DocumentKey::Blocklist => key.push(3),
         DocumentKey::AvatarHash => key.push(4),
+        DocumentKey::Push => key.push(5),
         DocumentKey::Private { name, ns } => {
             key.push(2);
             // The length keeps apart what would be alike when put together.

@@ -168,6 +168,8 @@ pub const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
 pub const OLD_BOOKMARKS: &str = "storage:bookmarks";
 /// Node and payload of how far a user has read, XEP-0490.
 pub const DISPLAYED: &str = "urn:xmpp:mds:displayed:0";
+/// Push notifications, XEP-0357.
+pub const PUSH: &str = "urn:xmpp:push:0";
 /// Ad-hoc commands, XEP-0050.
 pub const COMMANDS: &str = "http://jabber.org/protocol/commands";
 /// Service administration, XEP-0133: the type of its forms.

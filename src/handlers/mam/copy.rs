@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem;
 
-use super::super::{prelude::*, sm};
+use super::super::{prelude::*, push, sm};
 use super::ArchiveId;
 use crate::core::archive::Keep;
 use crate::core::parked::{BounceHead, Waiting};
@@ -84,6 +84,7 @@ impl Verdict {
 
 /// A message of a session on its way to an account, decided before anybody gets it: what is delivered says where it can be found.
 pub(in super::super) struct Copy<'m> {
+    now: Now,
     pub(in super::super) conn: ConnId,
     pub(in super::super) account: AccountId,
     pub(in super::super) frame: &'m Frame<'m>,
@@ -104,7 +105,7 @@ impl<'m> Copy<'m> {
         lasts: bool,
     ) -> Copy<'m> {
         let judged = judge(core, frame);
-        let mut copy = Copy { conn, account, frame, to, verdict: Verdict::NOT_ARCHIVED, cleaned: None };
+        let mut copy = Copy { conn, account, frame, to, verdict: Verdict::NOT_ARCHIVED, cleaned: None, now };
         if lasts && judged.lasts && core.hosts.iter().any(|host| host.archive) {
             let from = copy.from(core);
             copy.verdict = Verdict::of(core, now, &from, to);
@@ -135,7 +136,7 @@ impl<'m> Copy<'m> {
     pub(in super::super) fn storing(&self, core: &mut Core) -> Box<BounceHead> {
         let counted = sm::on_storing(core, self.conn);
         let own = core.accounts.get(self.account).jid.as_str();
-        Box::new(BounceHead { id: self.frame.id.map(Into::into), to: self.frame.to.unwrap_or(own).into(), counted })
+        Box::new(BounceHead { id: self.frame.id.map(Into::into), to: self.frame.to.unwrap_or(own).into(), counted, wakes: false })
     }
 
     fn write(&self, core: &Core, buf: &mut Vec<u8>) {
@@ -165,6 +166,9 @@ impl<'m> Copy<'m> {
         });
         core.counters.delivered += 1;
         core.press(self.conn, receiver, out);
+        if receiver.is_ghost() && push::is_worth(&Tree::of(self.frame).root()) {
+            push::on_waiting(core, self.now, &self.to.to_bare(), out);
+        }
     }
 
     /// What the store shall do with it; `None` if no archive takes it.
