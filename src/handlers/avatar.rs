@@ -99,7 +99,7 @@ pub(super) fn new_picture(cx: &Cx<'_>, vcard: &Element<'_>) -> Option<Picture> {
     let kind = photo.child("TYPE", ns::VCARD).map(|kind| kind.text().into_owned()).unwrap_or_default();
     let fits = base64.len() + 64 <= cx.core.limits.pep_payload_bytes_max && kind.len() <= 64;
     let new = fits && *cx.account().per.avatar.0 != *hash;
-    new.then(|| Picture { kind, base64, bytes: bytes.len(), hash })
+    new.then_some(Picture { kind, base64, bytes: bytes.len(), hash })
 }
 
 /// Publishes a vCard's picture (section 3.2): data first, then metadata. What is readable in a vCard is readable by all.
