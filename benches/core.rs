@@ -3,177 +3,20 @@
 //! The core is driven as the loop drives it, on a store in memory. Input is offered a stanza at a time and all output is taken
 //! after each, so nothing here is helped by batches.
 
+mod house;
+
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use whinchat::config::Config;
-use whinchat::core::{
-    CloseReason, ConnId, ConnOrder, Core, Input, ListenerKind, Now, Outputs, Seeds, StoreRequest, Ticket, TlsFacts,
-    UtcTime,
-};
+use whinchat::core::{ConnId, StoreRequest};
 use whinchat::jid::BareJid;
-use whinchat::store::{Authenticator, MemoryStore, Store};
+use whinchat::store::Store;
 
-const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-const PASSWORD: &str = "correct horse battery staple";
-const HEADER: &str = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
-                      xmlns:stream='http://etherx.jabber.org/streams'>";
-
-/// A server and the loop around it.
-struct House {
-    core: Core,
-    out: Outputs,
-    store: MemoryStore,
-    now: Now,
-    opened: u32,
-    dirty: Vec<ConnId>,
-    requests: Vec<(Ticket, StoreRequest)>,
-}
-
-/// Lets everybody in, where logging in is not what is measured.
-struct Anybody;
-
-impl Authenticator for Anybody {
-    fn verify(&mut self, _user: &str, _password: &str) -> bool {
-        true
-    }
-}
-
-impl House {
-    fn new(scram: bool) -> House {
-        let mut config = Config::try_out();
-        config.limits.rates = false;
-        config.limits.memory_max = 1 << 30;
-        config.limits.connections_max = 100_000;
-        config.limits.connections_per_address_max = 100_000;
-        let mut store = MemoryStore::new(&config, [7; 32]);
-        if !scram {
-            store.set_authenticator(Box::new(Anybody));
-        }
-        let core = Core::new(&config, Seeds { random: [1; 32], installation: store.secret() }, scram);
-        let now = Now { mono: Duration::from_secs(1000), utc: UtcTime(1_795_375_850_000) };
-        House { core, out: Outputs::default(), store, now, opened: 0, dirty: Vec::new(), requests: Vec::new() }
-    }
-
-    /// One step and all that follows from it.
-    fn step(&mut self, input: Input<'_>) -> usize {
-        let consumed = self.core.step(self.now, input, &mut self.out).consumed;
-        self.out.conns.retain(|order| matches!(order, ConnOrder::Abort(_)));
-        assert!(self.out.conns.is_empty(), "the server gave up a connection");
-        consumed
-    }
-
-    fn settle(&mut self) {
-        while !self.out.store.is_empty() {
-            std::mem::swap(&mut self.requests, &mut self.out.store);
-            let (tickets, batch): (Vec<_>, Vec<_>) = self.requests.drain(..).unzip();
-            for (ticket, reply) in tickets.into_iter().zip(self.store.apply(&batch)) {
-                // What a reply makes the core ask for is kept behind what it asked before.
-                let waiting = std::mem::take(&mut self.out.store);
-                self.step(Input::Stored { ticket, reply });
-                let asked = std::mem::replace(&mut self.out.store, waiting);
-                self.out.store.extend(asked);
-            }
-        }
-    }
-
-    /// Offers bytes until all are taken.
-    fn give(&mut self, conn: ConnId, bytes: &[u8]) {
-        let mut unread = bytes;
-        while !unread.is_empty() {
-            let consumed = self.step(Input::Bytes { conn, unread });
-            unread = &unread[consumed..];
-            assert!(consumed > 0 || !self.out.store.is_empty(), "no progress");
-            self.settle();
-        }
-    }
-
-    /// Sends all that is to be sent: bytes.
-    fn flush(&mut self) -> usize {
-        let mut bytes = 0;
-        let mut dirty = std::mem::take(&mut self.dirty);
-        loop {
-            self.out.wire.take_dirty(&mut dirty);
-            if dirty.is_empty() {
-                break;
-            }
-            for &conn in &dirty {
-                let count = self.out.wire.unsent(conn).len();
-                bytes += count;
-                if self.out.wire.sent(conn, count) {
-                    self.step(Input::Flushed { conn });
-                    self.settle();
-                }
-            }
-        }
-        self.dirty = dirty;
-        bytes
-    }
-
-    /// Gives bytes, returns what the same connection gets for it.
-    fn ask(&mut self, conn: ConnId, bytes: &str) -> String {
-        self.give(conn, bytes.as_bytes());
-        let answer = String::from_utf8_lossy(self.out.wire.unsent(conn)).into_owned();
-        self.flush();
-        answer
-    }
-
-    fn open(&mut self) -> ConnId {
-        // The slot is used again by the benchmark that closes what it opens.
-        let conn = ConnId { slot: self.opened, generation: 1 };
-        self.opened += 1;
-        self.connect(conn);
-        conn
-    }
-
-    fn connect(&mut self, conn: ConnId) {
-        self.out.wire.open(conn);
-        self.step(Input::Opened { conn, listener: ListenerKind::Tls, peer: PEER });
-        self.step(Input::Secured { conn, tls: TlsFacts { version: "TLSv1.3", ..TlsFacts::default() } });
-    }
-
-    fn close(&mut self, conn: ConnId) {
-        self.out.wire.close(conn);
-        self.step(Input::Closed { conn, reason: CloseReason::Gone });
-        self.settle();
-    }
-
-    fn bind(&mut self, conn: ConnId, resource: &str) {
-        self.ask(conn, HEADER);
-        let bind = format!(
-            "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>{resource}</resource></bind></iq>"
-        );
-        let bound = self.ask(conn, &bind);
-        assert!(bound.contains("type='result'"), "{bound}");
-    }
-
-    /// A session that asked for its roster and is available.
-    fn log_in(&mut self, user: &str, resource: &str) -> ConnId {
-        let conn = self.open();
-        self.ask(conn, HEADER);
-        let message = STANDARD.encode(format!("\0{user}\0{PASSWORD}"));
-        let auth = format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{message}</auth>");
-        let answer = self.ask(conn, &auth);
-        assert!(answer.contains("<success"), "{answer}");
-        self.bind(conn, resource);
-        self.ask(conn, "<iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq><presence/>");
-        conn
-    }
-}
-
-/// 228 bytes in all for the usual address.
-fn message(to: &str) -> String {
-    format!(
-        "<message to='{to}' type='chat' id='5f3c9a1e-77d0-4b1c'><body>Art thou not Romeo, and a Montague? It is nor hand, nor \
-         foot, nor arm</body><active xmlns='http://jabber.org/protocol/chatstates'/></message>"
-    )
-}
+use house::{HEADER, House, PASSWORD, message};
 
 fn route(c: &mut Criterion) {
     let mut group = c.benchmark_group("route");
@@ -202,6 +45,8 @@ fn route(c: &mut Criterion) {
     run(&mut house, "ping", "<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>", 20);
     group.finish();
 
+    hooks(c);
+
     let mut group = c.benchmark_group("route in bulk");
     let bulk = message("juliet@localhost/balcony").repeat(16);
     group.throughput(Throughput::Elements(16));
@@ -211,6 +56,46 @@ fn route(c: &mut Criterion) {
             assert!(house.flush() >= bulk.len());
         });
     });
+    group.finish();
+}
+
+/// One message to one resource, with one more thing to be looked at each time.
+fn hooks(c: &mut Criterion) {
+    let mut group = c.benchmark_group("route with");
+    group.throughput(Throughput::Elements(1));
+    let stanza = message("juliet@localhost/balcony");
+    let blocked: String = (0..100).map(|number| format!("<item jid='guest{number}@example.org'/>")).collect();
+    let block = format!("<iq type='set' id='k'><block xmlns='urn:xmpp:blocking'>{blocked}</block></iq>");
+    let carbons = "<iq type='set' id='c'><enable xmlns='urn:xmpp:carbons:2'/></iq>".to_owned();
+    let resume = "<enable xmlns='urn:xmpp:sm:3'/>".to_owned();
+    let mut run = |name: &str, archive: bool, resources: usize, request: Option<&String>| {
+        let mut config = House::config();
+        config.domains[0].archive = archive;
+        let mut house = House::with(&config, false);
+        let sender = house.log_in("romeo", "orchard");
+        let receiver = house.log_in("juliet", "balcony");
+        for number in 1..resources {
+            let other = house.log_in("juliet", &format!("chamber{number}"));
+            house.ask(other, request.map_or("", String::as_str));
+        }
+        house.ask(receiver, request.map_or("", String::as_str));
+        let mut handled = 0u32;
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                house.give(sender, black_box(stanza.as_bytes()));
+                assert!(house.flush() >= stanza.len());
+                if request == Some(&resume) {
+                    handled += 1;
+                    house.give(receiver, format!("<a xmlns='urn:xmpp:sm:3' h='{handled}'/>").as_bytes());
+                }
+            });
+        });
+    };
+    run("nothing", false, 1, None);
+    run("the archive", true, 1, None);
+    run("a list of 100 who are blocked", false, 1, Some(&block));
+    run("carbons to 3 more", false, 4, Some(&carbons));
+    run("stream management, acknowledged each time", false, 1, Some(&resume));
     group.finish();
 }
 

@@ -165,3 +165,26 @@ impl Accounts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::stream::Stream;
+
+    /// Every session has one of each, so that their sizes are part of what an idle session costs.
+    #[test]
+    fn sessions_stay_small() {
+        let value = |name: &str| {
+            let (_, entry) = include_str!("../../benches/baseline.toml").split_once(&format!("\n[{name}]\n"))?;
+            entry.lines().find_map(|line| line.strip_prefix("value = "))?.parse().ok()
+        };
+        for (name, size) in [
+            ("struct_stream_bytes", size_of::<Stream>()),
+            ("struct_account_bytes", size_of::<Account>()),
+            ("struct_resource_bytes", size_of::<Resource>()),
+        ] {
+            let most: usize = value(name).unwrap_or(0);
+            assert!(size <= most, "{name} was {most} and is {size}; if it must be, say why in benches/baseline.toml");
+        }
+    }
+}

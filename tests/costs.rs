@@ -1,0 +1,156 @@
+//! What does not depend on the machine and must not grow: counted here, compared with `benches/baseline.toml`. What only the
+//! real process shows is counted by `benches/ratchet.py`.
+
+// The benchmarks use the rest of it.
+#[allow(dead_code)]
+#[path = "../benches/house/mod.rs"]
+mod house;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+use whinchat::auth::{ITERATIONS_MIN, PasswordScheme};
+use whinchat::config::Config;
+use whinchat::core::archive::{ArchiveId, Keep};
+use whinchat::core::{StoreRequest, UtcTime};
+use whinchat::jid::BareJid;
+use whinchat::store::{RedbStore, Store};
+
+use house::{House, message};
+
+/// Compares with the baseline: 5 % more is refused.
+fn check(name: &str, measured: f64) {
+    let entry = include_str!("../benches/baseline.toml").split_once(&format!("\n[{name}]\n"));
+    let line = entry.and_then(|(_, entry)| entry.lines().find_map(|line| line.strip_prefix("value = ")));
+    let value: Option<f64> = line.and_then(|value| value.parse().ok());
+    let value = value.unwrap_or_else(|| panic!("benches/baseline.toml has no {name}; it is {measured:.3}"));
+    println!("{name}: {measured:.3}, baseline {value:.3}");
+    assert!(
+        measured <= value * 1.05,
+        "{name} was {value:.3} and is {measured:.3}; if that is the price of something, say of what in benches/baseline.toml"
+    );
+}
+
+/// Allocations for each of 1,000 stanzas, once buffers have grown to what they need.
+fn allocations(house: &mut House, mut run: impl FnMut(&mut House)) -> f64 {
+    (0..100).for_each(|_| run(house));
+    let info = allocation_counter::measure(|| (0..1000).for_each(|_| run(house)));
+    info.count_total as f64 / 1000.0
+}
+
+#[test]
+fn allocations_per_stanza() {
+    let mut config = House::config();
+    config.domains[0].archive = false;
+    let mut house = House::with(&config, false);
+    let sender = house.log_in("romeo", "orchard");
+    house.log_in("juliet", "balcony");
+    let stanza = message("juliet@localhost/balcony");
+    let routed = allocations(&mut house, |house| {
+        house.give(sender, stanza.as_bytes());
+        assert!(house.flush() >= stanza.len());
+    });
+    check("allocations_per_message", routed);
+
+    let contacts = 20;
+    for number in 0..contacts {
+        let user = format!("guest{number}");
+        let contact = house.log_in(&user, "ball");
+        house.ask(contact, "<presence type='subscribe' to='romeo@localhost'/>");
+        house.ask(sender, &format!("<presence type='subscribed' to='{user}@localhost'/>"));
+    }
+    let stanza = "<presence><show>away</show><status>at the ball</status></presence>";
+    let told = allocations(&mut house, |house| {
+        house.give(sender, stanza.as_bytes());
+        assert!(house.flush() >= contacts * stanza.len());
+    });
+    check("allocations_per_presence_to_20", told);
+}
+
+/// What a store asked of its file.
+#[derive(Default)]
+struct Asked {
+    syncs: AtomicU64,
+    written: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Counted(Arc<(InMemoryBackend, Asked)>);
+
+impl std::fmt::Debug for Counted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counted")
+    }
+}
+
+impl StorageBackend for Counted {
+    fn len(&self) -> io::Result<u64> {
+        self.0.0.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.0.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.0.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.1.syncs.fetch_add(1, Ordering::Relaxed);
+        self.0.0.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.0.1.written.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.0.0.write(offset, data)
+    }
+}
+
+const ACCOUNTS: u64 = 50;
+
+fn account(number: u64) -> BareJid {
+    BareJid::from_prepared(&format!("user{}@localhost", number % ACCOUNTS))
+}
+
+/// The `number`-th message, between two of the accounts in an order without a pattern.
+fn archived(number: u64) -> StoreRequest {
+    StoreRequest::ArchivePut {
+        id: ArchiveId::least_at(UtcTime(number)),
+        from: account(number * 7919).into(),
+        to: account(number * 104_729 + 1).into(),
+        sender: Keep::Yes,
+        receiver: Keep::Yes,
+        offline: false,
+        stanza: message("juliet@localhost").into_bytes(),
+    }
+}
+
+#[test]
+fn what_a_stored_message_costs_the_disk() {
+    let config = Config { password_scheme: PasswordScheme::Scram { iterations: ITERATIONS_MIN }, ..House::config() };
+    let backend = Counted(Arc::default());
+    let given = backend.clone();
+    let mut store = RedbStore::with_backend(move || Ok(given.clone()), &config).expect("a new store");
+    let create = |number| StoreRequest::AccountCreate {
+        user: account(number),
+        password: house::PASSWORD.to_owned().into(),
+        at: UtcTime(0),
+    };
+    assert!(store.apply(&(0..ACCOUNTS).map(create).collect::<Vec<_>>()).iter().all(Result::is_ok));
+    let mut next = 0;
+    let mut put = |batch: u64| {
+        let requests: Vec<_> = (next + 1..=next + batch).map(archived).collect();
+        next += batch;
+        assert!(store.apply(&requests).iter().all(Result::is_ok));
+    };
+    (0..10).for_each(|_| put(200));
+    let asked = &backend.0.1;
+    for (batch, commits) in [(1u64, 40u64), (16, 20), (256, 2)] {
+        let (syncs, written) = (asked.syncs.load(Ordering::Relaxed), asked.written.load(Ordering::Relaxed));
+        (0..commits).for_each(|_| put(batch));
+        let syncs = (asked.syncs.load(Ordering::Relaxed) - syncs) as f64;
+        let written = (asked.written.load(Ordering::Relaxed) - written) as f64;
+        check(&format!("syncs_per_commit_of_{batch}"), syncs / commits as f64);
+        check(&format!("written_bytes_per_message_of_{batch}"), written / (batch * commits) as f64);
+    }
+}
