@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use whinchat::config::Config;
+use whinchat::core::archive::{ArchiveFilter, ArchiveId, ArchivePaging, Keep};
 use whinchat::core::{StoreRequest, UtcTime};
 use whinchat::jid::{BareJid, Jid};
 use whinchat::store::{MemoryStore, RedbStore, Store};
@@ -65,10 +66,23 @@ fn next(round: &mut usize, make: Make) -> StoreRequest {
     make(account(*round), *round)
 }
 
+/// Between two accounts, later than all before.
+fn archived(user: BareJid, round: usize) -> StoreRequest {
+    StoreRequest::ArchivePut {
+        id: ArchiveId::least_at(UtcTime(round as u64)),
+        from: user.into(),
+        to: account(round + 1).into(),
+        sender: Keep::Yes,
+        receiver: Keep::Yes,
+        offline: false,
+        stanza: STANZA.into(),
+    }
+}
+
 type Make = fn(BareJid, usize) -> StoreRequest;
 
 fn measure(c: &mut Criterion, name: &str, store: &mut impl Store) {
-    let kinds: [(&str, Make); 4] = [
+    let kinds: [(&str, Make); 6] = [
         ("ask account", |user, _| StoreRequest::Activate { user }),
         ("ask credentials", |user, _| StoreRequest::Credentials { user }),
         ("put roster item", |user, round| {
@@ -79,6 +93,19 @@ fn measure(c: &mut Criterion, name: &str, store: &mut impl Store) {
                 name: format!("Romeo {round}"),
                 groups,
             }
+        }),
+        ("put archived message", |user, round| archived(user, round)),
+        ("ask archive page of 20", |user, _| StoreRequest::ArchivePage {
+            user,
+            filter: ArchiveFilter::default(),
+            paging: ArchivePaging {
+                max: 20,
+                bytes_max: usize::MAX,
+                after: None,
+                before: None,
+                backwards: true,
+                flip: false,
+            },
         }),
         ("put offline message", |user, _| StoreRequest::OfflinePut {
             user,
