@@ -190,3 +190,133 @@ fn half_open_handshakes() {
     besieged.check();
     besieged.tell("half-open handshakes");
 }
+
+/// The system gives no more descriptors: who is in chats on, the loop rests, and goes on when there are some.
+#[test]
+fn no_descriptors_left() {
+    let place = Place::new("login_time = \"1h\"");
+    for user in ["juliet@localhost", "romeo@localhost"] {
+        place.add(user);
+    }
+    let server = Process::try_start(&place, "-n 40").expect("it serves");
+    let chatter = |user: &str, resource: &str| {
+        let mut client = try_plain_session(server.plain, user, PASSWORD, resource).expect("a session");
+        client.come();
+        client
+    };
+    let (mut juliet, mut romeo) = (chatter("juliet@localhost", "j"), chatter("romeo@localhost", "r"));
+    let crowd: Vec<TcpStream> =
+        (0..80).map(|_| TcpStream::connect_timeout(&server.plain, PATIENCE).expect("the system takes it")).collect();
+    let end = Instant::now() + PATIENCE;
+    while !server.log().contains("connections wait") {
+        assert!(Instant::now() < end, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (before, start) = (server.processor_time(), Instant::now());
+    let mut number = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        number += 1;
+        juliet.send(&format!("<message to='romeo@localhost/r' type='headline'><body>{number}.</body></message>"));
+        romeo.until(&format!("<body>{number}.</body>"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let used = server.processor_time() - before;
+    assert!(used < Duration::from_millis(600), "{used:?} of two seconds: it spins");
+    assert_eq!(server.log().matches("connections wait").count(), 1, "{}", server.log());
+    drop(crowd);
+    let mut late = chatter("juliet@localhost", "late");
+    late.send("<message to='romeo@localhost/r' type='headline'><body>late</body></message>");
+    romeo.until("<body>late</body>");
+}
+
+fn ping(client: &mut Client) -> Duration {
+    let start = Instant::now();
+    client.send("<iq type='get' id='p' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>");
+    client.until("id='p'");
+    start.elapsed()
+}
+
+/// One who sends as fast as he can, within the rates that are the default, does not make others wait.
+///
+/// What another server on the same machine needs for the same at the same time is what it is measured by.
+#[test]
+fn a_flood_delays_nobody() {
+    const PINGS: usize = 1000;
+    let places = [Place::new(""), Place::new("")];
+    for place in &places {
+        place.add("juliet@localhost");
+    }
+    places[0].add("romeo@localhost");
+    let servers = [Process::start(&places[0]), Process::start(&places[1])];
+    let session = |server: &Process, user| try_plain_session(server.plain, user, PASSWORD, "r").expect("a session");
+    let mut pinging = [session(&servers[0], "juliet@localhost"), session(&servers[1], "juliet@localhost")];
+    let mut flood = session(&servers[0], "romeo@localhost");
+    flood.come();
+    flood.socket.set_nonblocking(true).expect("nonblocking");
+    let message = format!("<message to='romeo@localhost/r' type='headline'><body>{}</body></message>", "x".repeat(100));
+    let block = message.repeat(500);
+    let (mut sent, mut at) = (0, 0);
+    let mut taken = vec![0; 1 << 20];
+    let mut times = [Vec::new(), Vec::new()];
+    let begun = servers[0].processor_time();
+    for round in 0..PINGS {
+        // As much as the socket takes; what comes back is thrown away.
+        while let Ok(count) = flood.socket.write(&block.as_bytes()[at..]) {
+            at = (at + count) % block.len();
+            sent += count;
+        }
+        let _ = io::Read::read(&mut flood.socket, &mut taken);
+        for (client, times) in pinging.iter_mut().zip(&mut times) {
+            let time = ping(client);
+            // The first are answered while `session_burst` is taken, in turns of `turn_bytes`.
+            if round >= PINGS / 10 {
+                times.push(time);
+            }
+        }
+    }
+    let [loud, quiet] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() * 99 / 100]
+    });
+    let used = servers[0].processor_time() - begun;
+    println!(
+        "99 of 100 pings within {quiet:?} elsewhere, {loud:?} where {sent} bytes were sent; {used:?} of processor time"
+    );
+    assert!(sent > 500_000, "{sent} bytes are no flood");
+    assert!(loud < 3 * quiet.max(Duration::from_millis(2)), "{quiet:?} elsewhere, {loud:?} beside a flood");
+}
+
+/// All clients come back at once after a restart: all are in again, none is refused.
+#[test]
+fn everybody_comes_back() {
+    let clients = process::number("WHINCHAT_STORM", 320) as usize;
+    let accounts = clients.div_ceil(16);
+    let place = Place::new("connections_per_address_max = 10000\nregistrations_per_hour = 10000");
+    let server = Process::start(&place);
+    for number in 0..accounts {
+        register(server.plain, &format!("user{number}"));
+    }
+    server.kill();
+    let server = Process::start(&place);
+    let (tls, start) = (server.tls, Instant::now());
+    let mut connections: Vec<(usize, Client)> = (0..clients).map(|number| (number, Client::connect(tls))).collect();
+    let share = clients.div_ceil(8);
+    std::thread::scope(|scope| {
+        for part in connections.chunks_mut(share) {
+            scope.spawn(move || {
+                let tls = sockets::config(&["xmpp-client"]);
+                for (number, client) in part {
+                    let user = format!("user{}@localhost", *number / 16);
+                    client.secure(&tls, "localhost").expect("TLS");
+                    let answer = client.authenticate(&user, sockets::Proof::Scram(Some("tls-exporter")));
+                    assert!(answer.starts_with("<success"), "{answer}");
+                    client.bind(&user, &format!("r{number}"));
+                }
+            });
+        }
+    });
+    println!("{clients} clients are in again after {:?}", start.elapsed());
+    assert_eq!(place.status("sessions"), clients as u64);
+    assert_eq!(place.status("stream_errors_total"), 0);
+    assert_eq!(place.status("sessions_dropped_memory_total"), 0);
+}

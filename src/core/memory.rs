@@ -13,8 +13,10 @@ use crate::core::{ConnId, ConnOrder, Core, Limits, Now, Outputs};
 
 /// A stream with its session, its TLS state and its part of the tables; measured, see PERFORMANCE.md.
 const STREAM_BYTES: usize = 6 * 1024;
-/// The same while it logs in: a handshake and an exchange, and a stanza that is not complete.
-const STRANGER_BYTES: usize = 24 * 1024;
+/// What it takes more while it logs in: a handshake and an exchange, and a stanza that is not complete.
+const STRANGER_BYTES: usize = 10 * 1024;
+/// So many may be logging in at once however little memory there is.
+const STRANGERS_MIN: usize = 64;
 const REQUEST_BYTES: usize = 1024;
 /// What a new session takes until it is measured.
 const SESSION_BYTES: usize = 32 * 1024;
@@ -34,7 +36,7 @@ pub(super) struct Memory {
 
 /// Bytes that sessions may hold.
 fn room(limits: &Limits) -> usize {
-    limits.memory_max / 8 * 5
+    limits.memory_max / 2
 }
 
 impl Core {
@@ -127,24 +129,36 @@ impl Core {
         }
     }
 
-    /// Somebody has come who has not logged in. Beyond a quarter of the memory the one who has taken longest about it goes.
+    /// Somebody has come who has not logged in. Where all of those take more than there is, the one who has taken longest goes.
     pub(super) fn let_in(&mut self, conn: ConnId, out: &mut Outputs) {
-        let strangers_max = (self.limits.memory_max / 4 / STRANGER_BYTES).max(16);
-        self.memory.strangers.push_back(conn);
-        if self.memory.strangers.len() <= strangers_max {
+        let strangers = &mut self.memory.strangers;
+        strangers.push_back(conn);
+        // Most have logged in or are gone since.
+        if strangers.len() >= STRANGERS_MIN.max(2 * self.streams.len()) {
+            self.forget_known();
+        }
+        let is_full = |core: &Core, out: &Outputs| {
+            core.memory_held(out) + core.memory.strangers.len() * STRANGER_BYTES > room(&core.limits)
+        };
+        if !is_full(self, out) {
             return;
         }
+        self.forget_known();
+        if is_full(self, out)
+            && self.memory.strangers.len() > STRANGERS_MIN
+            && let Some(oldest) = self.memory.strangers.pop_front()
+        {
+            self.counters.shed += 1;
+            out.conns.push(ConnOrder::Abort(oldest));
+        }
+    }
+
+    fn forget_known(&mut self) {
         let Core { memory, streams, .. } = self;
         memory.strangers.retain(|conn| {
             let phase = streams.get(*conn).map(|stream| &stream.phase);
             matches!(phase, Some(Phase::Login(_) | Phase::Handshake | Phase::Authed(_)))
         });
-        if memory.strangers.len() > strangers_max
-            && let Some(oldest) = memory.strangers.pop_front()
-        {
-            self.counters.shed += 1;
-            out.conns.push(ConnOrder::Abort(oldest));
-        }
     }
 }
 

@@ -223,3 +223,26 @@ pub(super) fn show_subject(room: &Room, session: &Session, out: &mut Outputs) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_lines_go() {
+        let limits = Limits { room_history_max: 3, room_history_bytes_max: 10, ..Limits::default() };
+        let mut history = History::default();
+        let mut check = |xml: &str, expected: &[&str], bytes: usize| {
+            history.push(Line { id: ArchiveId::default(), xml: xml.as_bytes().to_vec() }, &limits);
+            let lines: Vec<_> = history.lines.iter().map(|line| String::from_utf8_lossy(&line.xml)).collect();
+            assert_eq!((lines, history.bytes()), (expected.iter().map(|line| (*line).into()).collect::<Vec<_>>(), bytes));
+        };
+        check("aa", &["aa"], 2);
+        check("bbb", &["aa", "bbb"], 5);
+        check("c", &["aa", "bbb", "c"], 6);
+        check("d", &["bbb", "c", "d"], 5);
+        check("eeeeeeee", &["c", "d", "eeeeeeee"], 10);
+        check("ff", &["eeeeeeee", "ff"], 10);
+        check("more than ten", &[], 0);
+    }
+}
