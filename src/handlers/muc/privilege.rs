@@ -77,10 +77,12 @@ pub(super) fn check_role_change(actor: Rank, target: Rank, to: Role) -> Result<(
     if actor.role < Role::Moderator {
         return Err(StanzaError::FORBIDDEN);
     }
-    if target.affiliation >= ADMIN && actor.affiliation <= target.affiliation && to != target.role {
+    // Nobody silences or unmakes an admin or owner (8.4, 9.7); only who stands higher puts one out.
+    let lowers = to < target.role;
+    if target.affiliation >= ADMIN && lowers && (to > Role::None || actor.affiliation <= target.affiliation) {
         return Err(StanzaError::NOT_ALLOWED);
     }
-    if actor.affiliation < target.affiliation && to < target.role {
+    if actor.affiliation < target.affiliation && lowers {
         return Err(StanzaError::NOT_ALLOWED);
     }
     let least = ROLE_CHANGES[target.role as usize][to as usize];
