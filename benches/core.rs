@@ -122,6 +122,57 @@ fn presence(c: &mut Criterion) {
     group.finish();
 }
 
+/// An open room at the domain of rooms, with so many in it: who speaks, and the rest.
+fn fill_room(house: &mut House, occupants: usize) -> ConnId {
+    let join = |number| format!("<presence to='hall@conference.localhost/nick{number}'>{MUC}</presence>");
+    let speaker = house.log_in("juliet", "balcony");
+    house.ask(speaker, &join(0));
+    let instant = "<iq type='set' id='i' to='hall@conference.localhost'><query xmlns='http://jabber.org/protocol/muc#owner'>\
+                   <x xmlns='jabber:x:data' type='submit'/></query></iq>";
+    assert!(house.ask(speaker, instant).contains("result"));
+    for number in 1..occupants {
+        let conn = house.log_in(&format!("guest{number}"), "ball");
+        assert!(house.ask(conn, &join(number)).contains("<subject"));
+    }
+    speaker
+}
+
+const MUC: &str = "<x xmlns='http://jabber.org/protocol/muc'><history maxstanzas='0'/></x>";
+const CROWDS: [usize; 4] = [10, 100, 1000, 5000];
+
+/// What is said in a room, per occupant that hears it; and somebody who leaves and comes back, per occupant that is told.
+fn room(c: &mut Criterion) {
+    let mut group = c.benchmark_group("room");
+    for occupants in CROWDS {
+        let mut house = House::new(false);
+        let speaker = fill_room(&mut house, occupants);
+        let stanza = message("hall@conference.localhost").replace("'chat'", "'groupchat'");
+        group.throughput(Throughput::Elements(occupants as u64));
+        group.bench_with_input(BenchmarkId::new("fan-out", occupants), &stanza, |b, stanza| {
+            b.iter(|| {
+                house.give(speaker, black_box(stanza.as_bytes()));
+                assert!(house.flush() >= occupants * stanza.len());
+            });
+        });
+    }
+    for occupants in CROWDS {
+        let mut house = House::new(false);
+        fill_room(&mut house, occupants);
+        let guest = house.log_in("romeo", "orchard");
+        let join = format!("<presence to='hall@conference.localhost/Romeo'>{MUC}</presence>");
+        group.throughput(Throughput::Elements(occupants as u64));
+        group.bench_with_input(BenchmarkId::new("join and leave", occupants), &join, |b, join| {
+            b.iter(|| {
+                house.give(guest, black_box(join.as_bytes()));
+                assert!(house.flush() >= occupants * 300);
+                house.give(guest, b"<presence to='hall@conference.localhost/Romeo' type='unavailable'/>");
+                assert!(house.flush() >= occupants * 200);
+            });
+        });
+    }
+    group.finish();
+}
+
 fn roster(c: &mut Criterion) {
     let mut house = House::new(false);
     let conn = house.log_in("juliet", "balcony");
@@ -195,5 +246,5 @@ fn login(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, route, presence, roster, login);
+criterion_group!(benches, route, presence, room, roster, login);
 criterion_main!(benches);

@@ -2,8 +2,10 @@
 //! with the fourth, and copies bytes between them without looking at them.
 //!
 //! ```text
-//! relay --listen 127.0.0.1:9000 [--tls]
+//! relay --listen 127.0.0.1:9000 [--tls | --fan-out]
 //! ```
+//!
+//! With `--fan-out` it copies what comes over one connection to all others, which is the least that a room could cost.
 //!
 //! One mio loop, one read and one write for each event. TLS is rustls with its buffered API. What a server of this shape costs
 //! above this is what it knows of XMPP. Absent is what a server cannot do without: a receiver that does not read is dropped.
@@ -33,6 +35,7 @@ struct Connection {
 fn main() -> Outcome<()> {
     let mut arguments = pico_args::Arguments::from_env();
     let address: SocketAddr = arguments.value_from_str("--listen")?;
+    let fan_out = arguments.contains("--fan-out");
     let tls = if arguments.contains("--tls") { Some(tls_config()?) } else { None };
     if !address.ip().is_loopback() {
         return Err("loopback addresses only".into());
@@ -54,6 +57,11 @@ fn main() -> Outcome<()> {
         for event in &events {
             match event.token() {
                 LISTENER => accept(&listener, &poll, &mut connections, tls.as_ref())?,
+                Token(index) if fan_out => {
+                    if copy_to_all(&mut connections, index, &mut scratch).is_err() {
+                        connections[index] = None;
+                    }
+                }
                 Token(index) => {
                     if copy(&mut connections, index, &mut scratch).is_err() {
                         drop_pair(&mut connections, index);
@@ -129,6 +137,27 @@ fn copy(connections: &mut [Option<Connection>], index: usize, scratch: &mut Scra
             peer.write(&scratch.plain, &mut scratch.out)?;
         }
         // A short read: nothing is left, and what comes later raises a new event.
+        if count < scratch.raw.len() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads what is there and writes it to everybody else.
+fn copy_to_all(connections: &mut [Option<Connection>], index: usize, scratch: &mut Scratch) -> Outcome<()> {
+    loop {
+        let Some(connection) = connections.get_mut(index).and_then(Option::as_mut) else { return Ok(()) };
+        let count = match connection.socket.read(&mut scratch.raw) {
+            Ok(0) => return Err("closed".into()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        for (other, connection) in connections.iter_mut().enumerate() {
+            if let Some(connection) = connection.as_mut().filter(|_| other != index) {
+                write_all(&mut connection.socket, &scratch.raw[..count])?;
+            }
+        }
         if count < scratch.raw.len() {
             return Ok(());
         }

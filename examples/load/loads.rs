@@ -177,6 +177,9 @@ pub fn presence(options: &Options) -> Outcome<()> {
 }
 
 pub fn room(options: &Options) -> Outcome<()> {
+    if options.protocol == Protocol::Raw {
+        return raw_room(options);
+    }
     let room = format!("load{}@{}", std::process::id(), options.muc);
     let join = |number: usize| -> Outcome<Session> {
         let mut occupant = options.target.log_in_present(number, "occupant")?;
@@ -197,6 +200,17 @@ pub fn room(options: &Options) -> Outcome<()> {
     occupants.iter_mut().try_for_each(Session::barrier)?;
     let receivers = occupants.into_iter().map(|occupant| occupant.wire).collect();
     let mut groups = [Group::new(speaker.wire, receivers, message(&room, "groupchat", options.body))];
+    let tally = traffic::run(&mut groups, &plan(options, "</message>"))?;
+    print_tally(&tally, "delivery");
+    Ok(())
+}
+
+/// The same through `relay --fan-out`.
+fn raw_room(options: &Options) -> Outcome<()> {
+    let connect = |_| Wire::connect(options.target.address);
+    let sender = connect(0)?;
+    let receivers = (0..options.receivers).map(connect).collect::<Outcome<Vec<_>>>()?;
+    let mut groups = [Group::new(sender, receivers, message(SAMPLE_JID, "groupchat", options.body))];
     let tally = traffic::run(&mut groups, &plan(options, "</message>"))?;
     print_tally(&tally, "delivery");
     Ok(())

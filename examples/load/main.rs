@@ -46,7 +46,7 @@ Options:
   --address IP:PORT     loopback only
   --domain NAME         default localhost
   --mode MODE           plain, starttls or tls (default plain)
-  --protocol PROTOCOL   of chat: xmpp, raw (through a relay) or redis (default xmpp)
+  --protocol PROTOCOL   of chat: xmpp, raw (through a relay) or redis (default xmpp); of room: xmpp or raw
   --pid PID             process of the server, for its CPU time and memory
   --prefix NAME         accounts are NAME0, NAME1, … (default load)
   --accounts N          default 2

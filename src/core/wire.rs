@@ -7,8 +7,9 @@ use memchr::memmem;
 use crate::core::clock::UtcTime;
 use crate::core::effects::ConnId;
 
-/// Buffers kept for reuse when a connection has been flushed, so that an idle connection owns none.
-const SPARE_BUFFERS_MAX: usize = 64;
+/// Buffers kept for reuse when a connection has been flushed, so that an idle connection owns none: as many as have so many
+/// bytes together. What is said in a big room needs one for everybody in it.
+const SPARE_BYTES_TOGETHER_MAX: usize = 512 * 1024;
 /// Senders whose presence is kept back for one inactive client.
 const QUIET_PRESENCES_MAX: usize = 100;
 /// Longest presence that is kept back; a longer one brings the others with it.
@@ -29,6 +30,8 @@ pub struct Wire {
     ghosts: Vec<Slot>,
     dirty: Vec<ConnId>,
     spare: Vec<Vec<u8>>,
+    /// What `spare` has room for together.
+    spare_bytes: usize,
     held: usize,
     /// Connections that have more waiting than they may.
     overfull: Vec<ConnId>,
@@ -295,6 +298,7 @@ impl Wire {
         if slot.buf.capacity() == 0
             && let Some(buf) = self.spare.pop()
         {
+            self.spare_bytes -= buf.capacity();
             slot.buf = buf;
         }
         let before = slot.buf.len();
@@ -481,8 +485,10 @@ impl Wire {
     }
 
     fn keep(&mut self, mut buf: Vec<u8>) {
-        if buf.capacity() > 0 && buf.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARE_BUFFERS_MAX {
+        let together = self.spare_bytes + buf.capacity();
+        if buf.capacity() > 0 && buf.capacity() <= SPARE_BYTES_MAX && together <= SPARE_BYTES_TOGETHER_MAX {
             buf.clear();
+            self.spare_bytes = together;
             self.spare.push(buf);
         }
     }

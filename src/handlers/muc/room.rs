@@ -133,6 +133,8 @@ pub(super) fn escaped(text: &str) -> Box<str> {
 
 /// Appends `<NAME to='TO'` and what stands behind it.
 pub(super) fn push_addressed(buf: &mut Vec<u8>, name: &str, to: &str, rest: &[u8]) {
+    // At once, since the buffer may be a new one.
+    buf.reserve(name.len() + to.len() + rest.len() + 8);
     buf.push(b'<');
     buf.extend_from_slice(name.as_bytes());
     buf.extend_from_slice(b" to='");
