@@ -91,7 +91,7 @@ impl Default for PasswordScheme {
 
 impl PasswordScheme {
     /// The iterations that new keys get.
-    pub(super) fn iterations(self) -> u32 {
+    pub fn iterations(self) -> u32 {
         match self {
             PasswordScheme::Scram { iterations } => iterations.clamp(ITERATIONS_MIN, ITERATIONS_MAX),
             PasswordScheme::Scrypt { .. } => ITERATIONS_DEFAULT,
@@ -237,6 +237,21 @@ impl Credentials {
             (Credentials::Scrypt { log_n, .. }, PasswordScheme::Scrypt { log_n: wanted }) => log_n >= wanted,
             _ => false,
         }
+    }
+
+    /// Whether there are keys for SCRAM, but not for that hash function, or weaker ones than a new password's would be.
+    pub fn lacks(&self, hash: Hash, scheme: &PasswordScheme) -> bool {
+        matches!((self, scheme), (Credentials::Scram { .. }, PasswordScheme::Scram { .. }))
+            && self.scram_keys(hash).is_none_or(|keys| keys.iterations < scheme.iterations())
+    }
+
+    /// The same with these keys for that hash function; `None` where there are no keys for SCRAM.
+    pub fn with(&self, hash: Hash, keys: ScramKeys) -> Option<Credentials> {
+        let Credentials::Scram { sha256, sha1 } = self.clone() else { return None };
+        Some(match hash {
+            Hash::Sha256 => Credentials::Scram { sha256: keys, sha1 },
+            Hash::Sha1 => Credentials::Scram { sha256, sha1: keys },
+        })
     }
 
     /// The keys for SCRAM with that hash function, if there are any.

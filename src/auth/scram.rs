@@ -90,6 +90,13 @@ impl ScramKeys {
         ScramKeys { iterations, salt, stored_key, server_key }
     }
 
+    /// The keys of a password whose `SaltedPassword` somebody else has computed (RFC 5802 section 3); `None` if it has another
+    /// length.
+    pub fn from_salted(hash: Hash, salted: &[u8], salt: Vec<u8>, iterations: u32) -> Option<ScramKeys> {
+        let (stored_key, server_key) = (hash.stored_key(salted), hash.hmac(salted, &[b"Server Key"]));
+        (salted.len() == hash.bytes()).then_some(ScramKeys { iterations, salt, stored_key, server_key })
+    }
+
     /// Whether these can be keys for that hash function.
     pub(super) fn is_usable(&self, hash: Hash) -> bool {
         let bytes = hash.bytes();

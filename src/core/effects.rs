@@ -356,6 +356,16 @@ pub enum StoreRequest {
         /// As above.
         password: Zeroizing<String>,
     },
+    /// Keeps other keys of the same password (XEP-0480). Reply: [`Stored::Done`], [`StoreError::NotFound`] if the account's are not
+    /// those that they are to replace.
+    CredentialsReplace {
+        /// Account.
+        user: BareJid,
+        /// What it has.
+        before: Box<Credentials>,
+        /// What it shall have.
+        after: Box<Credentials>,
+    },
     /// Removes an account with all it has, and its half of every subscription with a local contact in the same transaction.
     /// The name stays reserved. Reply: [`Stored::Removed`] or [`StoreError::NoAccount`].
     AccountRemove {
@@ -642,6 +652,7 @@ impl StoreRequest {
             StoreRequest::OfflinePage { delete_to, .. } => *delete_to > 0,
             StoreRequest::AccountCreate { .. }
             | StoreRequest::PasswordSet { .. }
+            | StoreRequest::CredentialsReplace { .. }
             | StoreRequest::TokenChange { .. }
             | StoreRequest::TokensForget { .. }
             | StoreRequest::AccountRemove { .. }

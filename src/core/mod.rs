@@ -155,7 +155,7 @@ pub struct Core {
     timers: Timers,
     pub(crate) parked: Parked,
     penalties: Penalties,
-    password_scheme: PasswordScheme,
+    pub(crate) password_scheme: PasswordScheme,
     scram: bool,
     fake_keys: FakeKeys,
     pub(crate) token_secret: TokenSecret,

@@ -43,7 +43,7 @@ macro_rules! handlers {
 }
 
 handlers! {
-    bind, bind2(State), blocking(State), carbons(State), csi, disco, fast, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, vcard, version,
+    bind, bind2(State), blocking(State), carbons(State), csi, disco, fast, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, upgrade, vcard, version,
     administration, avatar, bookmarks, commands, displayed, push,
 }
 

@@ -5,8 +5,8 @@
 //! space (section 2.4). What base64 there is may be broken into lines (section 2.2: it only should not).
 
 use super::prelude::*;
-use super::{HANDLERS, bind2, fast, sm};
-use crate::auth::{self, ClientId, SaslError, TokenMechanism};
+use super::{HANDLERS, bind2, fast, sm, upgrade};
+use crate::auth::{self, ClientId, Mechanism, SaslError, TokenMechanism};
 use crate::core::error::StreamError;
 use crate::core::stream::{Phase, Stream};
 use crate::handlers::StreamPhase;
@@ -26,6 +26,9 @@ pub(crate) struct Request {
     pub(super) fast: fast::Request,
     resume: Option<sm::Resume>,
     bind: Option<bind2::Request>,
+    upgrade: bool,
+    /// What the client has to do before it is let in.
+    pub(super) task: Option<upgrade::Task>,
 }
 
 impl Request {
@@ -36,6 +39,8 @@ impl Request {
             fast: fast::Request::parse(root),
             resume: root.child("resume", ns::SM).map(|resume| sm::Resume::parse(&resume)),
             bind: root.child("bind", ns::BIND2).map(|bind| bind2::Request::parse(&bind)),
+            upgrade: upgrade::is_wanted(root),
+            task: None,
         }
     }
 }
@@ -81,16 +86,22 @@ fn advertise(core: &Core, stream: &Stream, _: StreamPhase, w: &mut Writer<'_>) {
     for write in HANDLERS.iter().filter_map(|handler| handler.inline) {
         write(core, stream, w);
     }
-    w.close().close();
+    w.close();
+    if offer.offers(Mechanism::ScramSha256) {
+        upgrade::advertise(w);
+    }
+    w.close();
 }
 
 /// A first-level element before log-in that is in our namespace, or came during an exchange.
 pub(crate) fn on_element(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
     let Some(login) = core.login_mut(conn) else { return };
     let name = if *frame.ns == *ns::SASL2 { frame.local } else { "" };
+    let has_task = login.sasl2.as_ref().is_some_and(|request| request.task.is_some());
     match (name, login.sasl2.is_some()) {
         ("authenticate", false) => authenticate(core, now, conn, frame, out),
-        ("response", true) => {
+        ("next" | "task-data", true) if has_task => upgrade::on_element(core, now, conn, frame, out),
+        ("response", true) if !has_task => {
             let data = decode(&Tree::of(frame).root().text());
             core.continue_exchange(now, conn, data, out);
         }
@@ -138,7 +149,7 @@ fn authenticate(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out:
 }
 
 /// The octets of an element; none where it is empty (section 2.2).
-fn decode(content: &str) -> Result<Vec<u8>, SaslError> {
+pub(super) fn decode(content: &str) -> Result<Vec<u8>, SaslError> {
     let is_space = |c: char| matches!(c, ' ' | '\t' | '\n' | '\r');
     let content: std::borrow::Cow<'_, str> =
         if content.contains(is_space) { content.replace(is_space, "").into() } else { content.into() };
@@ -159,7 +170,10 @@ pub(crate) fn on_authenticated(
     data: &[u8],
     out: &mut Outputs,
 ) {
-    fast::issue(core, now, conn, user, request, data.to_vec(), out);
+    match request.upgrade {
+        true => upgrade::start(core, now, conn, user, request, data.to_vec(), out),
+        false => fast::issue(core, now, conn, user, request, data.to_vec(), out),
+    }
 }
 
 /// The client is let in, and gets what it has asked for.

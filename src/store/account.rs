@@ -27,6 +27,19 @@ pub(super) fn credentials(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid) ->
     })
 }
 
+/// A password that was changed meanwhile stays changed.
+pub(super) fn replace_credentials(
+    tx: &mut Staged<'_>,
+    user: &BareJid,
+    before: &Credentials,
+    after: &Credentials,
+) -> StoreReply {
+    let row = row(tx, user)?.filter(|row| row.credentials.as_ref() == Some(before)).ok_or(StoreError::NotFound)?;
+    let row = AccountRow { credentials: Some(after.clone()), ..row };
+    tx.put(Table::Accounts, schema::account_key(user), schema::encode_account(&row));
+    Ok(Stored::Done)
+}
+
 /// Finding out takes as long for an account that does not exist.
 pub(super) fn verify(engine: &mut impl Engine, rules: &mut Rules, user: &BareJid, password: &str) -> StoreReply {
     if let Some(authenticator) = &mut rules.authenticator {

@@ -156,6 +156,7 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
     use StoreRequest as R;
     match request {
         R::Credentials { user } => account::credentials(tx, rules, user),
+        R::CredentialsReplace { user, before, after } => account::replace_credentials(tx, user, before, after),
         R::Tokens { user, client } => tokens::read(tx, user, client),
         R::TokenChange { user, client, at, change } => tokens::change(tx, rules, user, client, *at, change),
         R::TokensForget { user } => {

@@ -13,7 +13,7 @@ use super::archive_tests;
 use super::schema::Table;
 use super::{Authenticator, Faults, MemoryStore, OpenCause, RedbStore, Store};
 use crate::auth::PasswordScheme;
-use crate::auth::TokenMechanism;
+use crate::auth::{Credentials, TokenMechanism};
 use crate::config::{Config, DomainConfig};
 use crate::core::archive::{ArchiveId, Keep};
 use crate::core::clock::UtcTime;
@@ -315,6 +315,9 @@ pub(super) fn again(request: &R) -> R {
         }
         R::ArchiveBounds { user } => R::ArchiveBounds { user: user.clone() },
         R::ArchivePrefsPut { user, prefs } => R::ArchivePrefsPut { user: user.clone(), prefs: prefs.clone() },
+        R::CredentialsReplace { user, before, after } => {
+            R::CredentialsReplace { user: user.clone(), before: before.clone(), after: after.clone() }
+        }
         R::Tokens { user, client } => R::Tokens { user: user.clone(), client: *client },
         R::TokenChange { user, client, at, change } => {
             R::TokenChange { user: user.clone(), client: *client, at: *at, change: change.clone() }
@@ -531,6 +534,27 @@ fn rooms() {
         (end("r@c.x", None), "done"),
         (load("s@c.x"), "S 5:other"),
     ]);
+}
+
+#[test]
+fn keys_are_replaced_if_they_are_still_there() {
+    let scrypt = |byte| Box::new(Credentials::Scrypt { log_n: 1, r: 8, p: 1, salt: vec![byte], hash: vec![byte; 16] });
+    let mut store = memory();
+    store.apply(&[create("a")]);
+    let [Ok(Stored::Credentials(Some(first)))] = &store.apply(&[R::Credentials { user: jid("a") }])[..] else {
+        panic!("no keys");
+    };
+    let mut replace = |user: &str, before: &Credentials, after: &Credentials, expected: &str| {
+        let (before, after) = (Box::new(before.clone()), Box::new(after.clone()));
+        let replies = store.apply(&[R::CredentialsReplace { user: jid(user), before, after }]);
+        assert_eq!(replies.iter().map(show).collect::<Vec<_>>(), [expected]);
+    };
+    let (second, third) = (scrypt(2), scrypt(3));
+    replace("b", first, &second, "NotFound");
+    replace("a", &second, &third, "NotFound");
+    replace("a", first, &second, "done");
+    replace("a", first, &third, "NotFound");
+    replace("a", &second, &third, "done");
 }
 
 #[test]

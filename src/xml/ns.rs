@@ -18,6 +18,10 @@ pub const SASL2: &str = "urn:xmpp:sasl:2";
 pub const BIND2: &str = "urn:xmpp:bind:0";
 /// Log-in by tokens, XEP-0484.
 pub const FAST: &str = "urn:xmpp:fast:0";
+/// Upgrades of password keys, XEP-0480.
+pub const SASL_UPGRADE: &str = "urn:xmpp:sasl:upgrade:0";
+/// Those of SCRAM, XEP-0480 section 3.
+pub const SCRAM_UPGRADE: &str = "urn:xmpp:scram-upgrade:0";
 /// Channel-binding types, XEP-0440.
 pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// Resource binding, RFC 6120 section 7.

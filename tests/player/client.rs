@@ -286,7 +286,7 @@ fn decode(node: &Node) -> Result<String, String> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Hash {
+pub enum Hash {
     Sha1,
     Sha256,
 }
@@ -313,7 +313,7 @@ impl Hash {
     }
 
     /// Takes longer than all the rest of a log-in, so it is done once for each salt.
-    fn salted(self, password: &str, salt: &[u8], rounds: u32) -> Vec<u8> {
+    pub fn salted(self, password: &str, salt: &[u8], rounds: u32) -> Vec<u8> {
         type Salted = BTreeMap<(Hash, String, Vec<u8>, u32), Vec<u8>>;
         static KNOWN: Mutex<Salted> = Mutex::new(BTreeMap::new());
         let question = (self, password.to_owned(), salt.to_owned(), rounds);

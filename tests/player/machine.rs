@@ -158,8 +158,11 @@ impl Machine {
     }
 
     /// Everything but the store is gone; the connections with it.
-    pub fn restart(self) -> Machine {
-        let Machine { config, store, now, pace, mut random, .. } = self;
+    pub fn restart(self, rounds: Option<u32>) -> Machine {
+        let Machine { mut config, store, now, pace, mut random, .. } = self;
+        if let Some(iterations) = rounds {
+            config.password_scheme = whinchat::auth::PasswordScheme::Scram { iterations };
+        }
         let store = Faults::new(store.into_inner().reopened(&config));
         Machine {
             core: born(&config, &store, &mut random),

@@ -147,7 +147,7 @@ impl Player {
             Step::Send { name, text } => self.send(name, text)?,
             Step::Expect { name, expected } => self.expect(name, expected)?,
             Step::Advance(by) => self.machine().advance(*by),
-            Step::Restart => self.restart()?,
+            Step::Restart(rounds) => self.restart(*rounds)?,
             Step::FailStore(error) => self.machine().fail_store(*error),
             Step::StallStore(on) => self.machine().stall_store(*on),
             Step::Commit(count) => self.machine().commit(*count)?,
@@ -242,10 +242,10 @@ impl Player {
         Ok(())
     }
 
-    fn restart(&mut self) -> Result<(), String> {
+    fn restart(&mut self, rounds: Option<u32>) -> Result<(), String> {
         self.all_was_expected()?;
         self.clients.clear();
-        self.machine = self.machine.take().map(Machine::restart);
+        self.machine = self.machine.take().map(|machine| machine.restart(rounds));
         Ok(())
     }
 

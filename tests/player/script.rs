@@ -34,8 +34,8 @@ pub enum Step {
     Expect { name: String, expected: Expected },
     /// `T:`
     Advance(Duration),
-    /// `restart`
-    Restart,
+    /// `restart [with scram_iterations N]`
+    Restart(Option<u32>),
     /// `fail store once`
     FailStore(StoreError),
     /// `stall store` and `unstall store`: whether it answers nothing of itself.
@@ -136,7 +136,10 @@ fn step(line: &str, words: &[&str]) -> Result<Step, String> {
         ["unstall", rest @ ..] => Step::Stall { name: rest.concat(), on: false },
         ["account", jid, password] => Step::Account { jid: name(jid), password: name(password) },
         ["T:", amount] => Step::Advance(duration(amount)?),
-        ["restart"] => Step::Restart,
+        ["restart"] => Step::Restart(None),
+        ["restart", "with", "scram_iterations", rounds] => {
+            Step::Restart(Some(rounds.parse().map_err(|_| "no number")?))
+        }
         ["fail", "store", "once"] => Step::FailStore(StoreError::Failed),
         ["fail", "store", "once", "full"] => Step::FailStore(StoreError::DiskFull),
         ["command", rest @ ..] => Step::Command(rest.iter().map(|word| name(word)).collect()),

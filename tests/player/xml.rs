@@ -388,7 +388,7 @@ pub fn substitute(text: &str, variables: &Variables) -> Result<String, String> {
     Ok(out)
 }
 
-/// Carries out `{base64:TEXT}` (with `\0` for NUL), `{ht:…}`, `{hex:DIGITS}` and `{N*TEXT}`; every other brace stands for itself.
+/// Carries out `{base64:TEXT}` (with `\0` for NUL), `{ht:…}`, `{salted:…}`, `{hex:DIGITS}` and `{N*TEXT}`; every other brace stands for itself.
 pub fn expand(text: &str, variables: &Variables) -> Result<Vec<u8>, String> {
     let mut out = Vec::new();
     let mut rest = text;
@@ -403,6 +403,8 @@ pub fn expand(text: &str, variables: &Variables) -> Result<Vec<u8>, String> {
         if let Some(text) = inner.strip_prefix("base64:") {
             let text = String::from_utf8_lossy(&expand(text, variables)?).replace("\\0", "\0");
             out.extend_from_slice(STANDARD.encode(text).as_bytes());
+        } else if let Some(text) = inner.strip_prefix("salted:") {
+            out.extend_from_slice(salted(&substitute(text, variables)?)?.as_bytes());
         } else if let Some((kind, text)) = inner.strip_prefix("ht").and_then(|rest| rest.split_once(':')) {
             out.extend_from_slice(hashed_token(kind, &substitute(text, variables)?)?.as_bytes());
         } else if let Some(digits) = inner.strip_prefix("hex:") {
@@ -420,6 +422,16 @@ pub fn expand(text: &str, variables: &Variables) -> Result<Vec<u8>, String> {
     }
     out.extend_from_slice(rest.as_bytes());
     Ok(out)
+}
+
+/// `{salted:PASSWORD SALT ROUNDS}` is the `SaltedPassword` of SCRAM-SHA-256.
+fn salted(text: &str) -> Result<String, String> {
+    let [password, salt, rounds] = text.split(' ').collect::<Vec<_>>()[..] else {
+        return Err("{salted:PASSWORD SALT ROUNDS}".into());
+    };
+    let salt = STANDARD.decode(salt).map_err(|error| error.to_string())?;
+    let rounds = rounds.parse().map_err(|_| "no number of rounds")?;
+    Ok(STANDARD.encode(super::client::Hash::Sha256.salted(password, &salt, rounds)))
 }
 
 /// `{ht:NAME TOKEN}` is a client's message in HT-SHA-256-NONE, `{ht-answer:TOKEN}` the server's; `{ht-EXPR:…}`,
