@@ -688,3 +688,21 @@ fn credentials() {
         assert_eq!(credentials.is_current(&scheme), current, "{credentials:?} {scheme:?}");
     }
 }
+
+/// SA-19: finding out that a password is wrong takes as long for an account that does not exist.
+#[test]
+fn unknown_accounts_cost_as_much() {
+    let scheme = PasswordScheme::Scram { iterations: 20_000 };
+    let known = Credentials::scram(&Prepared::presented("pencil").unwrap(), 20_000, vec![1; 16], vec![2; 16]);
+    let least = |credentials: Option<&Credentials>| {
+        let time = |_| {
+            let begin = std::time::Instant::now();
+            assert!(!verify(credentials, &scheme, "wrong"));
+            begin.elapsed()
+        };
+        // What else the machine does only makes it longer.
+        (0..15).map(time).min().unwrap()
+    };
+    let (unknown, known) = (least(None), least(Some(&known)));
+    assert!(unknown < known * 2 && known < unknown * 2, "{unknown:?} for nobody, {known:?} for somebody");
+}

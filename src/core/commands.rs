@@ -45,12 +45,15 @@ impl Core {
             Command::UserAdd { user, password } => {
                 self.check_local(&user)?;
                 Prepared::chosen(&password).map_err(|error| error.to_string())?;
-                (StoreRequest::AccountCreate { user, password, at: now.utc }, CommandContext::Answer)
+                (StoreRequest::AccountCreate { user, password: password.into(), at: now.utc }, CommandContext::Answer)
             }
             Command::UserPassword { user, password } => {
                 self.check_local(&user)?;
                 Prepared::chosen(&password).map_err(|error| error.to_string())?;
-                (StoreRequest::PasswordSet { user: user.clone(), password }, CommandContext::PasswordSet(user))
+                (
+                    StoreRequest::PasswordSet { user: user.clone(), password: password.into() },
+                    CommandContext::PasswordSet(user),
+                )
             }
             Command::UserRemove { user } => {
                 self.check_local(&user)?;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
@@ -299,6 +300,35 @@ pub enum ConnOrder {
     Abort(ConnId),
 }
 
+/// A password on its way to the store. `Debug` does not show it, and its memory is overwritten when it is dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Zeroizing<String>);
+
+impl From<Zeroizing<String>> for Password {
+    fn from(password: Zeroizing<String>) -> Password {
+        Password(password)
+    }
+}
+
+impl From<String> for Password {
+    fn from(password: String) -> Password {
+        Password(password.into())
+    }
+}
+
+impl Deref for Password {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
 /// What the store must do. Every request has exactly one reply; those of one batch are durable together, and answered in
 /// order. The slow ones ([`StoreRequest::is_slow`]) are not part of a batch: they are carried out one by one, in order among
 /// themselves, between two batches, so what must come after one is asked when its reply is there.
@@ -314,7 +344,7 @@ pub enum StoreRequest {
         /// Account.
         user: BareJid,
         /// As the client sent it.
-        password: Zeroizing<String>,
+        password: Password,
     },
     /// What is kept of the tokens of one of an account's clients. Reply: [`Stored::Tokens`].
     Tokens {
@@ -345,7 +375,7 @@ pub enum StoreRequest {
         /// Account.
         user: BareJid,
         /// Checked by `auth` for strength before.
-        password: Zeroizing<String>,
+        password: Password,
         /// When.
         at: UtcTime,
     },
@@ -354,7 +384,7 @@ pub enum StoreRequest {
         /// Account.
         user: BareJid,
         /// As above.
-        password: Zeroizing<String>,
+        password: Password,
     },
     /// Keeps other keys of the same password (XEP-0480). Reply: [`Stored::Done`], [`StoreError::NotFound`] if the account's are not
     /// those that they are to replace.
@@ -868,6 +898,14 @@ mod tests {
         let password = || Zeroizing::new(secret.to_owned());
         check(Command::UserAdd { user: user(), password: password() }, "UserAdd { user: ");
         check(Command::UserPassword { user: user(), password: password() }, "UserPassword { user: ");
+        for request in [
+            StoreRequest::Verify { user: user(), password: password().into() },
+            StoreRequest::AccountCreate { user: user(), password: password().into(), at: UtcTime(0) },
+            StoreRequest::PasswordSet { user: user(), password: password().into() },
+        ] {
+            let shown = format!("{request:?}");
+            assert!(shown.contains("juliet@localhost") && !shown.contains("horse"), "{shown}");
+        }
         let (from, to) = ("localhost".to_owned(), "juliet@localhost".to_owned());
         check(Command::SendMessage { from, to, body: secret.to_owned() }, "SendMessage { from: \"localhost\", to: ");
     }

@@ -200,7 +200,7 @@ impl Core {
             Progress::NeedVerify { username, password } => self
                 .account_of(conn, &username)
                 .filter(|_| self.hash_has_room(conn))
-                .map(|user| StoreRequest::Verify { user, password }),
+                .map(|user| StoreRequest::Verify { user, password: password.into() }),
         };
         let Some(request) = request.filter(|_| self.store_has_room()) else {
             return self.fail_login(now, conn, SaslError::TemporaryAuthFailure, out);

@@ -169,7 +169,7 @@ fn add(cx: &mut Cx<'_>, call: Call, form: &Form) -> Handled {
         return Err(StanzaError::NOT_ACCEPTABLE.text("The two passwords differ."));
     }
     check_password(cx, &password)?;
-    let request = StoreRequest::AccountCreate { user: user.clone(), password, at: cx.now.utc };
+    let request = StoreRequest::AccountCreate { user: user.clone(), password: password.into(), at: cx.now.utc };
     let then = move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
         Ok(_) => {
             log::info!("account {user} was made by {}", call.user.bare());
@@ -184,7 +184,7 @@ fn change_password(cx: &mut Cx<'_>, call: Call, form: &Form) -> Handled {
     let user = account(&call, form.value("accountjid").unwrap_or_default())?;
     let password = secret(form, "password");
     check_password(cx, &password)?;
-    let request = StoreRequest::PasswordSet { user: user.clone(), password };
+    let request = StoreRequest::PasswordSet { user: user.clone(), password: password.into() };
     let then = move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
         Ok(_) => {
             log::info!("password of {user} was changed by {}", call.user.bare());

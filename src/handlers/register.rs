@@ -149,7 +149,7 @@ fn create(
         }
     });
     let user = BareJid::from_parts(&username, core.host_name(conn)).map_err(|_| StanzaError::NOT_ACCEPTABLE)?;
-    let request = StoreRequest::AccountCreate { user, password, at: now.utc };
+    let request = StoreRequest::AccountCreate { user, password: password.into(), at: now.utc };
     core.ask(request, Waiting::Stream { conn, then }, out);
     Ok(())
 }
@@ -232,7 +232,7 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     }
     let mut parked = iq.park();
     parked.note = Some(user.as_str().into());
-    cx.ask(StoreRequest::PasswordSet { user, password }, parked, on_password_stored)
+    cx.ask(StoreRequest::PasswordSet { user, password: password.into() }, parked, on_password_stored)
 }
 
 fn on_password_stored(

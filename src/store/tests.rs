@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use redb::backends::InMemoryBackend;
-use zeroize::Zeroizing;
 
 use super::apply::{Engine, Random};
 use super::archive_tests;
@@ -87,11 +86,11 @@ pub(super) fn jid(text: &str) -> BareJid {
 }
 
 pub(super) fn create(user: &str) -> R {
-    R::AccountCreate { user: jid(user), password: Zeroizing::new("secret".to_owned()), at: UtcTime(1) }
+    R::AccountCreate { user: jid(user), password: "secret".to_owned().into(), at: UtcTime(1) }
 }
 
 fn verify(user: &str, password: &str) -> R {
-    R::Verify { user: jid(user), password: Zeroizing::new(password.to_owned()) }
+    R::Verify { user: jid(user), password: password.to_owned().into() }
 }
 
 pub(super) fn event(user: &str, event: &str, contact: &str) -> R {
@@ -576,7 +575,7 @@ fn tokens() {
         let change = Box::new(TokenChange { used: Some(([used; 16], None)), invalidate: true, issue: None });
         R::TokenChange { user: jid(user), client: [client; 16], at: UtcTime(9), change }
     };
-    let set = |user| R::PasswordSet { user: jid(user), password: Zeroizing::new("other".to_owned()) };
+    let set = |user| R::PasswordSet { user: jid(user), password: "other".to_owned().into() };
     check(&[
         (change("a", 1, 1, None, Some(1)), "NoAccount"),
         (create("a"), "done"),
@@ -622,7 +621,7 @@ fn tokens() {
 
 #[test]
 fn accounts() {
-    let set = |user, password: &str| R::PasswordSet { user: jid(user), password: Zeroizing::new(password.to_owned()) };
+    let set = |user, password: &str| R::PasswordSet { user: jid(user), password: password.to_owned().into() };
     let list =
         |domain: &str, after: Option<&str>, max| R::Accounts { domain: domain.to_owned(), after: after.map(jid), max };
     let disable = |user, disabled| R::AccountDisable { user: jid(user), disabled };
@@ -928,7 +927,7 @@ fn users_of_a_host() {
         (verify("h", "theirs"), "true"),
         (verify("a", "secret"), "false"),
         (R::Credentials { user: jid("a") }, "no keys"),
-        (R::PasswordSet { user: jid("a"), password: Zeroizing::new("other".to_owned()) }, "NoAccount"),
+        (R::PasswordSet { user: jid("a"), password: "other".to_owned().into() }, "NoAccount"),
         (create("b"), "done"),
     ] {
         assert_eq!(show(&store.apply(std::slice::from_ref(&request))[0]), expected, "{request:?}");
@@ -1010,7 +1009,7 @@ pub(super) fn any_request(dice: &mut Dice) -> R {
         0..=5 => create(user),
         6 => R::AccountRemove { user: jid(user) },
         7 => verify(user, dice.pick(&["secret", "wrong"])),
-        8 => R::PasswordSet { user: jid(user), password: Zeroizing::new("secret".to_owned()) },
+        8 => R::PasswordSet { user: jid(user), password: "secret".to_owned().into() },
         9 => R::Accounts { domain: "x".to_owned(), after: Some(jid(other)), max: number as usize },
         10 if number == 0 => R::AccountDisable { user: jid(user), disabled: text.is_empty() },
         10 => R::Credentials { user: jid(user) },

@@ -18,7 +18,6 @@ use whinchat::core::{
 };
 use whinchat::jid::BareJid;
 use whinchat::store::{Authenticator, Faults, MemoryStore, RedbStore, Store};
-use zeroize::Zeroizing;
 
 /// How a script's bytes reach the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +49,7 @@ pub const PASSWORD: &str = "secret";
 /// The request that makes an account.
 pub fn create(user: &str, password: &str, at: UtcTime) -> StoreRequest {
     let user = BareJid::parse(user).expect("an account's JID in a script");
-    StoreRequest::AccountCreate { user, password: Zeroizing::new(password.to_owned()), at }
+    StoreRequest::AccountCreate { user, password: password.to_owned().into(), at }
 }
 
 /// A connection, seen from the machine.

@@ -9,7 +9,6 @@ use whinchat::config::Config;
 use whinchat::core::{StoreError, StoreReply, StoreRequest, Stored, UtcTime};
 use whinchat::jid::BareJid;
 use whinchat::store::{Faults, MemoryStore, RedbStore, Store};
-use zeroize::Zeroizing;
 
 use super::dice::Dice;
 use super::{ACCOUNTS, Medium, PASSWORD, Plant};
@@ -229,7 +228,7 @@ enum Kind {
 fn create(index: usize) -> StoreRequest {
     StoreRequest::AccountCreate {
         user: BareJid::parse(ACCOUNTS[index]).expect("an account's name"),
-        password: Zeroizing::new(PASSWORD.to_owned()),
+        password: PASSWORD.to_owned().into(),
         at: UtcTime(0),
     }
 }
