@@ -11,6 +11,7 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use limits::Limits;
 pub use parse::Mistake;
@@ -75,6 +76,25 @@ pub struct DomainConfig {
     pub contacts: Vec<(String, String)>,
     /// Who may administer the domain from a client (XEP-0133): accounts of ours, of any domain.
     pub admins: Vec<BareJid>,
+    /// Services elsewhere that its users may use (XEP-0215).
+    pub services: Vec<ExternalService>,
+    /// What is shared with those services to make credentials for them; empty if they need none.
+    pub services_secret: String,
+    /// How long such credentials hold.
+    pub services_time: Duration,
+}
+
+/// A STUN or TURN server, as its URI names it (RFC 7064, RFC 7065).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalService {
+    /// `stun`, `stuns`, `turn` or `turns`.
+    pub kind: &'static str,
+    /// Name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// `udp` or `tcp`.
+    pub transport: &'static str,
 }
 
 impl Default for DomainConfig {
@@ -88,6 +108,9 @@ impl Default for DomainConfig {
             archive: true,
             contacts: Vec::new(),
             admins: Vec::new(),
+            services: Vec::new(),
+            services_secret: String::new(),
+            services_time: Duration::from_secs(24 * 3600),
         }
     }
 }

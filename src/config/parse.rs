@@ -9,13 +9,14 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::LevelFilter;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::limits::{LIMIT_KEYS, LIMIT_ORDERS, LimitKey, Slot};
-use super::{CertificateFiles, Config, DomainConfig, Limits, Listen, RoomMakers};
+use super::{CertificateFiles, Config, DomainConfig, ExternalService, Limits, Listen, RoomMakers};
 use crate::auth::PasswordScheme;
 use crate::jid::{self, BareJid};
 
@@ -270,8 +271,54 @@ impl<'t> Reader<'t> {
         let archive = self.switch(&mut section, "archive").unwrap_or(true);
         let contacts = self.contacts(&mut section);
         let admins = self.admins(&mut section);
+        let services = self.services(&mut section);
+        let services_secret = self.text(&mut section, "services_secret").unwrap_or_default();
+        let services_time = self.time(&mut section, "services_time", 60, 30 * 86_400).unwrap_or(86_400);
         self.end(section);
-        DomainConfig { name, certificate, registration_open, rooms, rooms_name, archive, contacts, admins }
+        DomainConfig {
+            name,
+            certificate,
+            registration_open,
+            rooms,
+            rooms_name,
+            archive,
+            contacts,
+            admins,
+            services,
+            services_secret,
+            services_time: Duration::from_secs(services_time),
+        }
+    }
+
+    fn services(&mut self, section: &mut Section<'t>) -> Vec<ExternalService> {
+        let mut services = Vec::new();
+        for (text, value) in self.texts(section, "services").unwrap_or_default() {
+            match service(&text) {
+                Some(service) => services.push(service),
+                None => {
+                    let fix = "write \"turn:turn.example.org:3478?transport=udp\" or \"stun:stun.example.org\"";
+                    self.refuse(&value, format!("{text:?} is no URI of a STUN or TURN server"), fix);
+                }
+            }
+        }
+        services
+    }
+
+    fn text(&mut self, section: &mut Section<'t>, key: &'static str) -> Option<String> {
+        let value = self.take(section, key)?;
+        self.text_of(&value)
+    }
+
+    /// A duration in seconds.
+    fn time(&mut self, section: &mut Section<'t>, key: &'static str, least: u64, most: u64) -> Option<u64> {
+        let value = self.take(section, key)?;
+        let Some(seconds) = duration(&value.value) else {
+            let fix = format!("write a value from {} to {}", show_duration(least), show_duration(most));
+            let found = format!("expected a duration such as \"60s\" or \"1d\", found {}", shown(&value.value));
+            self.refuse(&value, found, fix);
+            return None;
+        };
+        self.in_range(&value, seconds, (least, most), show_duration).then_some(seconds)
     }
 
     fn admins(&mut self, section: &mut Section<'t>) -> Vec<BareJid> {
@@ -662,6 +709,33 @@ fn is_uri(text: &str) -> bool {
         && scheme.chars().all(letters)
         && !rest.is_empty()
         && !rest.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// `scheme:host[:port][?transport=…]` (RFC 7064 section 3.1, RFC 7065 section 3.1).
+fn service(uri: &str) -> Option<ExternalService> {
+    const KINDS: [(&str, u16, &str); 4] =
+        [("stun", 3478, "udp"), ("stuns", 5349, "tcp"), ("turn", 3478, "udp"), ("turns", 5349, "tcp")];
+    let (scheme, rest) = uri.split_once(':')?;
+    let (kind, port, transport) = KINDS.into_iter().find(|(kind, ..)| *kind == scheme)?;
+    let (address, transport) = match rest.split_once("?transport=") {
+        Some((address, "udp")) => (address, "udp"),
+        Some((address, "tcp")) => (address, "tcp"),
+        Some(_) => return None,
+        None => (rest, transport),
+    };
+    let (host, port) = match address.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.starts_with('[') && host.ends_with(']') => {
+            (host, port.parse().ok().filter(|port| *port != 0)?)
+        }
+        Some(_) | None => (address, port),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (!host.is_empty() && jid::prepare_domain(host).is_ok() || host.parse::<IpAddr>().is_ok()).then(|| ExternalService {
+        kind,
+        host: host.to_owned(),
+        port,
+        transport,
+    })
 }
 
 fn syntax_fix(line: &str, message: &str) -> String {

@@ -116,6 +116,8 @@ pub(crate) struct Host {
     /// Whether its accounts have archives.
     pub(crate) archive: bool,
     pub(crate) contacts: Vec<(String, String)>,
+    /// Services elsewhere for its users.
+    pub(crate) external: handlers::services::External,
     /// Who may administer it.
     pub(crate) admins: Vec<crate::jid::BareJid>,
     /// Value of `ver` in entity capabilities (XEP-0115).
@@ -178,6 +180,11 @@ impl Core {
             registration_open: domain.registration_open,
             archive: domain.archive,
             contacts: domain.contacts.clone(),
+            external: handlers::services::External {
+                services: domain.services.clone(),
+                secret: domain.services_secret.clone(),
+                seconds: domain.services_time.as_secs(),
+            },
             admins: domain.admins.clone(),
             caps: handlers::disco::caps_ver(&domain.contacts, domain.registration_open, domain.archive),
         };

@@ -2,7 +2,7 @@
 //!
 //! Who is blocked sees the account as if it were not there: presence and subscription requests vanish, messages and requests come
 //! back with `service-unavailable`. What the account sends to a blocked address is refused. For an account that is not in use the
-//! store asks the same list. A report in a block request (XEP-0377) is let pass; the block holds whatever it says.
+//! store asks the same list. A report in a block request (XEP-0377) is noted in the log; the block holds whatever it says.
 
 use super::prelude::*;
 use super::presence;
@@ -12,8 +12,8 @@ use crate::jid::{BareJid, Jid, JidRef};
 
 pub(super) const HANDLER: Handler = Handler {
     name: "blocking",
-    spec: "XEP-0191 1.3",
-    features: &[ns::BLOCKING],
+    spec: "XEP-0191 1.3, XEP-0377 0.4.1",
+    features: &[ns::BLOCKING, ns::REPORTING],
     routes: &[
         iq_get(Target::Account, ns::BLOCKING, "blocklist", get),
         iq_set(Target::Account, ns::BLOCKING, "block", block),
@@ -65,6 +65,7 @@ fn items(request: &Element<'_>) -> Result<Vec<Jid>, StanzaError> {
 fn block(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let jids = items(&iq.payload)?;
     let own = cx.account().jid.clone();
+    report(&own, &iq.payload);
     // One's own account and server cannot be done without (section 5).
     if jids.is_empty() || jids.iter().any(|jid| jid.bare() == own.as_str() || jid.as_str() == own.domain()) {
         return Err(StanzaError::BAD_REQUEST);
@@ -77,6 +78,26 @@ fn block(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     }
     store(cx, iq, &list, on_blocked)
 }
+
+/// Notes for the administrator why addresses are blocked (XEP-0377). It blocks in any case; the report is in the log, where it
+/// is bounded like everything there, and goes nowhere else.
+fn report(own: &BareJid, request: &Element<'_>) {
+    for item in request.children().filter(|child| child.is("item", ns::BLOCKING)).take(REPORTS_MAX) {
+        let Some(report) = item.child("report", ns::REPORTING) else { continue };
+        let reason = report.attr("reason").and_then(|reason| reason.strip_prefix("urn:xmpp:reporting:"));
+        let reason = reason.filter(|reason| matches!(*reason, "spam" | "abuse")).unwrap_or("unknown reason");
+        let text = report.child("text", ns::REPORTING).map(|text| text.text().into_owned()).unwrap_or_default();
+        let text: String = text.chars().filter(|c| !c.is_control()).take(REPORT_CHARS_MAX).collect();
+        let ids = report.children().filter(|child| child.is("stanza-id", ns::STANZA_ID)).count();
+        let jid: String = item.attr("jid").unwrap_or_default().escape_debug().take(REPORT_CHARS_MAX).collect();
+        log::warn!("{own} reports {jid}: {reason}, {ids} messages named: {text:?}");
+    }
+}
+
+/// Reports of one request that come into the log.
+const REPORTS_MAX: usize = 10;
+/// Characters of a report that come into the log.
+const REPORT_CHARS_MAX: usize = 300;
 
 fn unblock(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let jids = items(&iq.payload)?;

@@ -44,7 +44,7 @@ macro_rules! handlers {
 
 handlers! {
     bind, bind2(State), blocking(State), carbons(State), csi, disco, fast, last, mam, message, muc, offline, pep(State), ping, presence(State), private, register, roster(State), sasl2, sm, time, upgrade, vcard, version,
-    administration, avatar, bookmarks, commands, displayed, push,
+    administration, avatar, bookmarks, commands, displayed, push, services,
 }
 
 /// What features keep for an account in use.
@@ -247,6 +247,7 @@ pub(crate) fn find(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xml::ns;
 
     #[test]
     fn no_two_handlers_claim_one_request() {
@@ -257,6 +258,44 @@ mod tests {
                 let other = seen.insert(key, handler.name);
                 assert_eq!(other, None, "{} and {other:?} both answer {key:?}", handler.name);
             }
+        }
+    }
+
+    /// What is told without a request that answers for it: forms, hints, what is done to messages and presence. Everything else
+    /// that disco says is the namespace of a route, so that what is advertised is what works.
+    const WITHOUT_ROUTE: &[&str] = &[
+        ns::CAPS,
+        ns::DATA_FORMS,
+        "msgoffline",
+        ns::STANZA_ID,
+        ns::REPORTING,
+        ns::MAM_EXTENDED,
+        ns::BOOKMARKS,
+        "urn:xmpp:bookmarks:1#compat",
+        "urn:xmpp:mds:server-assist:0",
+        "urn:xmpp:pep-vcard-conversion:0",
+    ];
+
+    #[test]
+    fn what_is_advertised_is_answered() {
+        let routes = || HANDLERS.iter().flat_map(|handler| handler.routes);
+        for handler in HANDLERS {
+            for feature in handler.features.iter().chain(handler.account_features) {
+                let part = feature.split_once('#').filter(|_| feature.starts_with(ns::PUBSUB)).map(|(whole, _)| whole);
+                let answered = routes().any(|route| route.ns == *feature || Some(route.ns) == part);
+                let passive = WITHOUT_ROUTE.contains(feature);
+                assert!(answered != passive, "{}: {feature} is answered: {answered}, listed: {passive}", handler.name);
+            }
+        }
+        let advertised: Vec<&str> = HANDLERS
+            .iter()
+            .flat_map(|handler| handler.features.iter().chain(handler.account_features))
+            .copied()
+            .collect();
+        for route in routes() {
+            // Some are told elsewhere (binding, registration where it is open), or answered for who asks anyway.
+            let silent = [ns::BIND, ns::REGISTER, ns::SESSION, ns::PUBSUB_OWNER].contains(&route.ns);
+            assert!(silent || advertised.contains(&route.ns), "{} is answered and not advertised", route.ns);
         }
     }
 

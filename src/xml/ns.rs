@@ -174,6 +174,10 @@ pub const OLD_BOOKMARKS: &str = "storage:bookmarks";
 pub const DISPLAYED: &str = "urn:xmpp:mds:displayed:0";
 /// Push notifications, XEP-0357.
 pub const PUSH: &str = "urn:xmpp:push:0";
+/// External services, XEP-0215.
+pub const EXTERNAL_SERVICES: &str = "urn:xmpp:extdisco:2";
+/// Reports of spam and abuse, XEP-0377.
+pub const REPORTING: &str = "urn:xmpp:reporting:1";
 /// Ad-hoc commands, XEP-0050.
 pub const COMMANDS: &str = "http://jabber.org/protocol/commands";
 /// Service administration, XEP-0133: the type of its forms.

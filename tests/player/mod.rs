@@ -348,7 +348,7 @@ fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
             "registration" => registration = value,
             "archive" => archive = value,
             "contacts" => contacts += &format!("contacts = {value}\n"),
-            "admins" => contacts += &format!("{key} = {value}\n"),
+            "admins" | "services" | "services_secret" | "services_time" => contacts += &format!("{key} = {value}\n"),
             "rooms" | "rooms_name" => contacts += &format!("{key} = {toml}\n"),
             "password_hash" | "scram_iterations" | "scrypt_log_n" => drop(top.insert(key, toml)),
             _ => drop(limits.insert(key, toml)),

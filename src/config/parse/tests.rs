@@ -256,6 +256,15 @@ fn domains() {
         "[[domain]]\nname = \"a\"\nadmins = [\"a\", \"me@a\"]",
         &[("line 3: domain.admins: \"a\" is no account", "")],
     );
+    for uri in ["turn", "http://a", "turn:", "turn:a:0", "turn:a:b", "turn:a?transport=sctp", "stun:a b"] {
+        let text =
+            format!("[[domain]]\nname = \"a\"\nservices = [\"{uri}\", \"turns:[2001:db8::1]:443?transport=tcp\"]");
+        check(&text, &[("line 3: domain.services: ", "\"stun:stun.example.org\"")]);
+    }
+    check(
+        "[[domain]]\nname = \"a\"\nservices_time = 60",
+        &[("line 3: domain.services_time: expected a duration", "from \"1m\" to \"30d\"")],
+    );
     contacts("[]", "line 3: domain.contacts: expected a section, found a list", "; write contacts = { … }");
 }
 
