@@ -164,15 +164,10 @@ pub(super) fn occupant_id(secret: &[u8; 32], room: &BareJid, user: &BareJid) -> 
 
 /// All but the session itself; its siblings under the same nick count as others.
 fn tell_others(room: &Room, occupant: &Occupant, conn: ConnId, out: &mut Outputs) {
-    let visible = occupant.seen || room.config().presence.contains(occupant.role);
-    for (_, other) in room.occupants() {
-        let itself = std::ptr::eq(other, occupant);
-        if !(itself || visible || other.role == Role::Moderator) {
-            continue;
-        }
-        for session in other.sessions.iter().filter(|session| session.conn != conn) {
-            room.tell_of(occupant, session, other.role, itself, &Notice::default(), out);
-        }
+    let Some(shown) = occupant.sessions.last() else { return };
+    room.announce_to_rest(occupant, shown, &Notice::default(), out);
+    for sibling in occupant.sessions.iter().filter(|session| session.conn != conn) {
+        room.tell_of(occupant, sibling, occupant.role, true, &Notice::default(), out);
     }
 }
 

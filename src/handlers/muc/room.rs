@@ -342,6 +342,18 @@ impl Room {
     /// its sessions that is no longer in it.
     pub(super) fn announce(&self, who: &Occupant, shown: Option<&Session>, notice: &Notice<'_>, out: &mut Outputs) {
         let Some(shown) = shown.or(who.sessions.last()) else { return };
+        self.announce_to_rest(who, shown, notice, out);
+        let mut own = Vec::new();
+        for session in &who.sessions {
+            own.clear();
+            self.write_presence(who, shown, true, true, notice, &mut own);
+            out.wire.stanza(session.conn, |buf| push_addressed(buf, "presence", &session.to, &own));
+        }
+    }
+
+    /// Tells of an occupant, as shown by this session, everybody else who may know. Written once for those who see addresses
+    /// and once for those who do not.
+    pub(super) fn announce_to_rest(&self, who: &Occupant, shown: &Session, notice: &Notice<'_>, out: &mut Outputs) {
         let visible = who.seen || self.config().presence.contains(who.role);
         let (mut open, mut hidden) = (Vec::new(), Vec::new());
         for (_, other) in &self.occupants {
@@ -357,20 +369,16 @@ impl Room {
                 out.wire.presence(session.conn, &who.from, |buf| push_addressed(buf, "presence", &session.to, rest));
             }
         }
-        let mut own = Vec::new();
-        for session in &who.sessions {
-            own.clear();
-            self.write_presence(who, shown, true, true, notice, &mut own);
-            out.wire.stanza(session.conn, |buf| push_addressed(buf, "presence", &session.to, &own));
-        }
     }
 
     /// Tells one session of an occupant.
     pub(super) fn tell_of(&self, who: &Occupant, to: &Session, role: Role, own: bool, notice: &Notice<'_>, out: &mut Outputs) {
         let Some(shown) = who.sessions.last() else { return };
-        let mut rest = Vec::with_capacity(256);
-        self.write_presence(who, shown, own || self.shows_addresses_to(role), own, notice, &mut rest);
-        out.wire.stanza(to.conn, |buf| push_addressed(buf, "presence", &to.to, &rest));
+        let with_jid = own || self.shows_addresses_to(role);
+        out.wire.stanza(to.conn, |buf| {
+            push_addressed(buf, "presence", &to.to, b"");
+            self.write_presence(who, shown, with_jid, own, notice, buf);
+        });
     }
 
     /// What stands behind `<presence to='…'`.
