@@ -297,7 +297,7 @@ impl Core {
             }
         }
         assert_eq!(sessions, self.accounts.session_count());
-        let mut parked: Vec<ConnId> = self.parked.conns().collect();
+        let mut parked: Vec<ConnId> = self.parked.conns().filter(|conn| self.streams.get(*conn).is_some()).collect();
         parked.sort_unstable();
         let count = parked.len();
         parked.dedup();
