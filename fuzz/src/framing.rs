@@ -90,6 +90,8 @@ fn refute(bytes: &[u8], error: XmlError) {
         XmlError::NotWellFormed("the same attribute twice") if declares => return,
         // The prefix may be unbound in Namespaces 1.1, not in 1.0.
         XmlError::NotWellFormed("namespace declaration that is not allowed") => return,
+        // It takes a reference beyond the last code point for none.
+        XmlError::NotWellFormed("bad reference") => return,
         XmlError::NotWellFormed(_) | XmlError::UnsupportedEncoding(_) => {}
         _ => return,
     }
