@@ -8,6 +8,7 @@ use whinchat::xml::{Element, Framer, Next, Tree, XmlLimits, ns};
 
 use super::land::{Event, Land};
 use super::oracle::{Form, Key};
+use super::rooms::ROOMS;
 use super::{ACCOUNTS, NEWCOMER, PASSWORD, account_name, scram};
 
 const LIMITS: XmlLimits = XmlLimits {
@@ -40,7 +41,7 @@ enum Phase {
 
 /// Why a request was made.
 #[derive(Clone, Debug)]
-enum Purpose {
+pub enum Purpose {
     Roster {
         least: Option<String>,
     },
@@ -54,6 +55,13 @@ enum Purpose {
     Nothing,
     /// A page of the archive.
     Archive,
+    Description {
+        room: usize,
+    },
+    Affiliated {
+        room: usize,
+        affiliation: &'static str,
+    },
     /// To another device, which may go away over it.
     Peer,
 }
@@ -119,6 +127,10 @@ pub struct Device {
     pub has_archive: bool,
     /// Stamped messages of this session.
     pub stamped: usize,
+    /// The stay in each room, as far as it was told.
+    pub stays: [Option<usize>; ROOMS.len()],
+    /// Which rooms it was told to own.
+    pub owns: [bool; ROOMS.len()],
     pub logins: u64,
     pub resumptions: u64,
 }
@@ -165,6 +177,8 @@ impl Device {
             archive: Vec::new(),
             has_archive: false,
             stamped: 0,
+            stays: Default::default(),
+            owns: Default::default(),
             logins: 0,
             resumptions: 0,
         }
@@ -176,6 +190,10 @@ impl Device {
 
     pub fn is_away(&self) -> bool {
         self.phase == Phase::Away
+    }
+
+    pub fn is_available(&self) -> bool {
+        self.available.is_some()
     }
 
     pub fn is_online(&self) -> bool {
@@ -253,7 +271,7 @@ impl Device {
         land.send(conn, text.as_bytes());
     }
 
-    fn stanza(&mut self, land: &mut Land, xml: String, message: Option<usize>) {
+    pub fn stanza(&mut self, land: &mut Land, xml: String, message: Option<usize>) {
         self.write(land, &xml);
         if let Some(managed) = &mut self.managed {
             managed.unacked.push_back(Unacked { xml, message });
@@ -268,7 +286,7 @@ impl Device {
         format!("d{}-{}", self.index, self.ids)
     }
 
-    fn request(&mut self, land: &mut Land, kind: &str, to: Option<&str>, payload: &str, purpose: Purpose) {
+    pub fn request(&mut self, land: &mut Land, kind: &str, to: Option<&str>, payload: &str, purpose: Purpose) {
         let id = self.new_id();
         let to = to.map(|to| format!(" to='{to}'")).unwrap_or_default();
         self.requests.insert(id.clone(), Request { purpose, asked: land.now });
@@ -330,6 +348,7 @@ impl Device {
                     land.half_open(conn);
                 }
             }
+            89..=95 => self.go_to_a_room(land),
             _ => {}
         }
     }
@@ -444,6 +463,7 @@ impl Device {
             0 => {
                 self.available = None;
                 self.seen.clear();
+                self.stays = Default::default();
                 self.stanza(land, "<presence type='unavailable'/>".to_owned(), None);
             }
             1 => self.become_available(land, -1),
@@ -519,6 +539,7 @@ impl Device {
         self.roster.clear();
         self.roster_version = None;
         self.stamped = 0;
+        self.stays = Default::default();
     }
 
     // What it is told.
@@ -601,7 +622,9 @@ impl Device {
                 if let Some(managed) = self.managed.as_mut().filter(|managed| managed.is_enabled) {
                     managed.handled = managed.handled.wrapping_add(1);
                 }
+                let is_of_room = element.attr("from").is_some_and(|from| from.contains("@conference."));
                 match name {
+                    "message" | "presence" if is_of_room => self.on_room(land, element),
                     "iq" => self.on_iq(land, element),
                     "message" => self.on_message(land, element),
                     "presence" => self.on_presence(land, element),
@@ -739,6 +762,10 @@ impl Device {
         }
         let priority = if land.is_calm || land.dice.percent(90) { 1 } else { -1 };
         self.become_available(land, priority);
+        if !land.is_calm && land.dice.percent(50) {
+            let room = land.dice.below(ROOMS.len());
+            self.enter(land, room);
+        }
     }
 
     // Stream management.
@@ -867,6 +894,12 @@ impl Device {
             Purpose::Archive if !is_result => land.oracle.fail(|| format!("refused: {}", iq.source())),
             Purpose::Archive => self.on_archive_page(land, iq),
             Purpose::Read { .. } | Purpose::Roster { .. } if !is_result => {}
+            // The room may not be there, or not be this account's.
+            Purpose::Description { .. } | Purpose::Affiliated { .. } if !is_result => {}
+            Purpose::Description { room } => self.on_description(land, iq, room, request.asked),
+            Purpose::Affiliated { room, affiliation } => {
+                self.on_affiliated(land, iq, (room, affiliation), request.asked);
+            }
             Purpose::Read { key } => {
                 let value = iq.children().next().map(|document| text_within(&document)).unwrap_or_default();
                 land.oracle.on_read(&key, &value, request.asked, land.now);

@@ -16,7 +16,7 @@ use whinchat::core::{
 
 use super::dice::Dice;
 use super::disk::{Faulted, Outcome, Vault};
-use super::oracle::Oracle;
+use super::oracle::{Keeping, Oracle};
 use super::{Medium, Plant};
 
 const EPOCH_MILLIS: u64 = 1_795_375_850_000;
@@ -573,12 +573,12 @@ impl Land {
             for request in batch.iter().filter(|_| self.is_traced) {
                 self.note(|| format!("   asked: {}", shortened(request)));
             }
-            let kept: Vec<Option<(usize, bool)>> = batch.iter().map(kept_message).collect();
+            let kept: Vec<Option<(usize, Keeping)>> = batch.iter().map(kept_message).collect();
             let Outcome::Replies(answers) = self.vault.apply(batch) else { return None };
             assert_eq!(answers.len(), tickets.len(), "one reply for each request");
             for (message, answer) in kept.into_iter().zip(&answers) {
-                if let Some((message, is_left)) = message {
-                    self.oracle.on_kept(message, is_left, answer.is_ok());
+                if let Some((message, keeping)) = message {
+                    self.oracle.on_kept(message, keeping, answer.is_ok());
                 }
             }
             for answer in answers.iter().filter(|_| self.is_traced) {
@@ -660,17 +660,18 @@ impl Land {
     }
 }
 
-/// Which message a request keeps, and whether a session had it before. All accounts have archives, so what comes for the first
-/// time goes there too.
-fn kept_message(request: &StoreRequest) -> Option<(usize, bool)> {
-    let (stanza, is_left) = match request {
-        StoreRequest::OfflinePut { stanza, .. } => (stanza, true),
-        StoreRequest::ArchivePut { offline: true, stanza, .. } => (stanza, false),
+/// Which message a request keeps, and how. All accounts have archives, so what waits for its receiver for the first time goes there
+/// too.
+fn kept_message(request: &StoreRequest) -> Option<(usize, Keeping)> {
+    let (stanza, keeping) = match request {
+        StoreRequest::OfflinePut { stanza, .. } => (stanza, Keeping::Left),
+        StoreRequest::ArchivePut { offline: true, stanza, .. } => (stanza, Keeping::Waiting),
+        StoreRequest::ArchivePut { stanza, .. } => (stanza, Keeping::Archived),
         _ => return None,
     };
     let text = std::str::from_utf8(stanza).ok()?;
     let (_, rest) = text.split_once("id='m")?;
-    Some((rest.split('\'').next()?.parse().ok()?, is_left))
+    Some((rest.split('\'').next()?.parse().ok()?, keeping))
 }
 
 /// As much of it as is worth a line.

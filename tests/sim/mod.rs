@@ -5,6 +5,7 @@ mod dice;
 mod disk;
 mod land;
 mod oracle;
+mod rooms;
 mod scram;
 mod world;
 

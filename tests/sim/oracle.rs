@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use whinchat::config::Config;
 
+use super::rooms::Rooms;
 use super::{ACCOUNTS, PASSWORD};
 
 /// Something that holds a value.
@@ -22,6 +23,10 @@ pub enum Key {
     Private(usize),
     Vcard(usize),
     Password(usize),
+    /// What a room says it is.
+    Description(usize),
+    /// Of an account to a room.
+    Affiliation(usize, usize),
 }
 
 /// A value on its way into a register.
@@ -80,6 +85,17 @@ struct RosterModel {
     contents: HashMap<String, BTreeMap<String, String>>,
 }
 
+/// Why the store is asked to keep a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// For the archives alone.
+    Archived,
+    /// For them and for its receiver.
+    Waiting,
+    /// A session had it and did not acknowledge it.
+    Left,
+}
+
 /// In which form a device gets to see a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Form {
@@ -101,6 +117,7 @@ pub struct Oracle {
     power_cuts: Vec<Duration>,
     resume_time: Duration,
     values: u64,
+    pub rooms: Rooms,
     /// Receipts, for the report.
     pub received: u64,
     pub acknowledged: u64,
@@ -119,6 +136,7 @@ impl Oracle {
             power_cuts: Vec::new(),
             resume_time: config.limits.resume_time,
             values: 0,
+            rooms: Rooms::default(),
             received: 0,
             acknowledged: 0,
             reads: 0,
@@ -147,6 +165,7 @@ impl Oracle {
         let initial = || match key {
             // Not registered yet.
             Key::Password(_) => Vec::new(),
+            Key::Affiliation(..) => vec![Write::known("none")],
             _ => vec![Write::known("")],
         };
         self.registers.entry(key.clone()).or_insert_with(initial)
@@ -163,6 +182,11 @@ impl Oracle {
     pub fn acknowledge_write(&mut self, key: &Key, write: usize, now: Duration) {
         self.acknowledged += 1;
         self.writes(key)[write].until.get_or_insert(now);
+    }
+
+    /// Whether anything was ever acknowledged to be there.
+    pub fn is_written(&mut self, key: &Key) -> bool {
+        self.writes(key).iter().any(|write| write.until.is_some() && write.from > Duration::ZERO)
     }
 
     /// It was told that the value is not there. `for_sure` is false where the disk may know better after a restart.
@@ -229,12 +253,12 @@ impl Oracle {
         self.messages[message].is_bounced = true;
     }
 
-    /// The store was asked to keep it; `is_left` is whether a session had it before.
-    pub fn on_kept(&mut self, message: usize, is_left: bool, is_kept: bool) {
+    /// The store was asked to keep it, and did or did not.
+    pub fn on_kept(&mut self, message: usize, keeping: Keeping, is_done: bool) {
         if let Some(message) = self.messages.get_mut(message) {
-            message.is_left |= is_left;
-            message.is_kept |= is_kept;
-            message.was_refused |= !is_kept;
+            message.is_left |= keeping == Keeping::Left;
+            message.is_kept |= is_done && keeping != Keeping::Archived;
+            message.was_refused |= !is_done;
         }
     }
 
@@ -397,7 +421,9 @@ impl Oracle {
             if is_there && !is_own {
                 return self.fail(|| format!("m{index} is in the archive of {account}"));
             }
-            if is_own && message.is_acknowledged && !message.is_bounced && !is_there {
+            // It could not be kept, and who should be told was gone.
+            let is_lost = message.was_refused && self.sessions[message.sender].ended_at.is_some();
+            if is_own && message.is_acknowledged && !message.is_bounced && !is_there && !is_lost {
                 let what = format!("m{index} was acknowledged and is not in the archive of {account}: {message:?}");
                 return self.fail(|| what);
             }

@@ -9,6 +9,7 @@ use whinchat::config::{Config, DomainConfig, Limits};
 use super::device::Device;
 use super::land::{Event, Land};
 use super::oracle::Form;
+use super::rooms::ROOMS;
 use super::{Medium, NEWCOMER, Plant, account_name};
 
 /// How long things go wrong: mostly not long, since most mistakes show early.
@@ -22,6 +23,9 @@ pub struct Report {
     pub events: u64,
     pub messages: usize,
     pub received: u64,
+    /// Lines said in rooms, and how often they were seen.
+    pub lines: usize,
+    pub lines_seen: usize,
     pub acknowledged: u64,
     pub reads: u64,
     pub batches: u64,
@@ -50,6 +54,8 @@ impl Report {
         self.events += other.events;
         self.messages += other.messages;
         self.received += other.received;
+        self.lines += other.lines;
+        self.lines_seen += other.lines_seen;
         self.acknowledged += other.acknowledged;
         self.reads += other.reads;
         self.batches += other.batches;
@@ -74,11 +80,13 @@ impl std::fmt::Display for Report {
         }
         write!(
             f,
-            "{} events, {} messages received {} times, {} writes and messages acknowledged, {} values read, {} commits with \
+            "{} events, {} messages received {} times, {} lines in rooms seen {} times, {} writes and messages acknowledged, {} values read, {} commits with \
              {} requests failed, {} logins, {} resumptions",
             self.events,
             self.messages,
             self.received,
+            self.lines,
+            self.lines_seen,
             self.acknowledged,
             self.reads,
             self.batches,
@@ -110,6 +118,7 @@ impl World {
         self.come_again();
         self.check()?;
         self.talk_in_peace();
+        self.meet();
         self.check()?;
         self.reckon();
         self.check()
@@ -284,6 +293,29 @@ impl World {
         }
     }
 
+    /// All come together in each room: each sees all that is said.
+    fn meet(&mut self) {
+        for (room, name) in ROOMS.iter().enumerate() {
+            // Somebody may have to make it, and only users of its domain may.
+            let domain = name.split_once('.').map_or("", |(_, domain)| domain);
+            let maker = self.devices.iter_mut().find(|device| account_name(device.account).ends_with(domain));
+            maker.expect("each domain has users").enter(&mut self.land, room);
+            self.settle(Duration::from_secs(30));
+            for index in 0..self.devices.len() {
+                self.devices[index].enter(&mut self.land, room);
+            }
+            self.settle(Duration::from_secs(60));
+            let speakers = (0..self.devices.len()).step_by(4);
+            let lines: Vec<usize> =
+                speakers.map(|index| self.devices[index].say_to_all(&mut self.land, room)).collect();
+            self.settle(Duration::from_secs(60));
+            if let Some(device) = self.devices.iter().find(|device| !device.has_seen(&self.land, room, &lines)) {
+                let what = format!("device {} has not seen all of {lines:?} in {name}", device.index());
+                self.land.oracle.fail(|| what);
+            }
+        }
+    }
+
     /// What was promised must be there.
     fn reckon(&mut self) {
         for device in &mut self.devices {
@@ -291,6 +323,9 @@ impl World {
             device.ask_roster(&mut self.land);
             device.ask_private(&mut self.land);
             device.ask_vcard(&mut self.land);
+            for room in 0..ROOMS.len() {
+                device.ask_room(&mut self.land, room);
+            }
             if device.is_first {
                 device.ask_archive(&mut self.land, None);
             }
@@ -307,6 +342,7 @@ impl World {
                 false => self.land.oracle.fail(|| format!("device {} has not got its archive", device.index())),
             }
         }
+        self.land.oracle.check_rooms();
         self.check_pairs();
         self.check_presence();
     }
@@ -364,6 +400,8 @@ impl World {
             events: self.land.events_count,
             messages: oracle.messages.len(),
             received: oracle.received,
+            lines: oracle.rooms.counts().0,
+            lines_seen: oracle.rooms.counts().1,
             acknowledged: oracle.acknowledged,
             reads: oracle.reads,
             batches: self.land.vault.batches,
