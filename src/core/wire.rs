@@ -1,6 +1,7 @@
 //! Bytes on their way out, per connection.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 
 use memchr::memmem;
 
@@ -102,8 +103,8 @@ pub enum Mark {
     None,
     /// It is in offline storage as well, until it is acknowledged.
     Stored,
-    /// All resources that take messages got it, whatever its `to` says.
-    Shared,
+    /// All resources that take messages got it, whatever its `to` says, but for those that were copied it in the step named.
+    Shared(Option<NonZeroU64>),
     /// It is a copy of what another resource got and took along: nobody else has that any more.
     Sole,
 }
@@ -279,12 +280,13 @@ impl Wire {
         self.append(conn, Some(Mark::Stored), write);
     }
 
-    /// The same for a stanza that goes to all resources that take messages although its `to` names one of them.
-    pub fn shared_stanza(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+    /// The same for a stanza that goes to all resources that take messages although its `to` names one of them. Those are spared
+    /// that were copied it in the step `copied`.
+    pub fn shared_stanza(&mut self, conn: ConnId, copied: Option<NonZeroU64>, write: impl FnOnce(&mut Vec<u8>)) {
         if self.is_quiet(conn) {
             self.release(conn);
         }
-        self.append(conn, Some(Mark::Shared), write);
+        self.append(conn, Some(Mark::Shared(copied)), write);
     }
 
     /// Runs `write` on the connection's buffer for what is not a stanza. Nothing happens if the connection is gone.

@@ -10,9 +10,14 @@
 //! An error for a missing account and silence for a missing resource tell a local user which accounts exist; so does any message
 //! that is answered. A mistyped address that is noticed is worth more on a server whose users know each other (PROTOCOL RT-20).
 
+use std::num::NonZeroU64;
+
+use memchr::memmem;
+
 use super::prelude::*;
 use super::sm::Sent;
 use super::{blocking, carbons, csi, displayed, mam, muc, offline};
+use crate::core::Mark;
 use crate::core::effects::Delivered;
 use crate::core::parked::Waiting;
 use crate::core::router::{Addressee, NO_FEDERATION};
@@ -269,28 +274,32 @@ pub(super) fn deliver_again(
     if message.attr("from") == Some(to.bare()) {
         return;
     }
-    let is_for_one = to.as_str() == gone.as_str() && !sent.shared;
+    let (is_for_one, copied) = match sent.mark {
+        Mark::Shared(copied) => (false, copied),
+        _ if to.as_str() == gone.as_str() => (true, NonZeroU64::new(sent.step)),
+        _ => (false, None),
+    };
+    let copied = copied.filter(|_| carbons::is_copied(message));
+    // Who was copied it was sent no more, and may have lost the copy since.
+    let spared = |other: &Resource| copied.is_some_and(|step| other.per.carbons.was_on(step.get()));
+    let had = |other: &Resource| other.per.presence.took_messages(sent.step) && !spared(other);
     let mut receivers = Vec::new();
     let way = match core.accounts.find(to.bare()) {
         _ if !kind.lasts() => Way::Silence,
         // What was not for that one alone went to all that took messages then.
-        Some(account)
-            if !is_for_one && account.resources.iter().any(|other| other.per.presence.took_messages(sent.step)) =>
-        {
-            Way::Silence
-        }
+        Some(account) if !is_for_one && account.resources.iter().any(had) => Way::Silence,
         // A new session may have the old one's name; it gets what waits when it takes messages.
         Some(account) => to_account(account, kind, &mut receivers),
         None => to_nobody(kind),
     };
     match way {
         Way::Resources => {
-            if is_for_one && carbons::is_copied(message) {
-                spare_copied(core, &to, sent, xml, &mut receivers, out);
+            if let Some(step) = copied {
+                spare_copied(core, &to, step.get(), xml, &mut receivers, out);
             }
             let xml = offline::stamped(sent.at, &to, message, xml);
             for receiver in receivers {
-                out.wire.shared_stanza(receiver, |buf| buf.extend_from_slice(&xml));
+                out.wire.shared_stanza(receiver, copied, |buf| buf.extend_from_slice(&xml));
             }
         }
         Way::Offline => offline::keep_again(core, sent.at, &to, message, xml, out),
@@ -300,13 +309,15 @@ pub(super) fn deliver_again(
 
 /// Takes those from `receivers` who were copied the message when it came. If that leaves none, one whose copy is still on its way
 /// answers for the message from now on.
-fn spare_copied(core: &Core, to: &JidRef<'_>, sent: Sent, xml: &[u8], receivers: &mut Vec<ConnId>, out: &mut Outputs) {
+fn spare_copied(core: &Core, to: &JidRef<'_>, step: u64, xml: &[u8], receivers: &mut Vec<ConnId>, out: &mut Outputs) {
     let Some(account) = core.accounts.find(to.bare()) else { return };
-    let was_on = |resource: &&Resource| resource.per.carbons.was_on(sent.step);
+    let was_on = |resource: &&Resource| resource.per.carbons.was_on(step);
     let copied: Vec<ConnId> = account.resources.iter().filter(was_on).map(|resource| resource.conn).collect();
     receivers.retain(|conn| !copied.contains(conn));
     if receivers.is_empty() {
         let content = xml.strip_prefix(b"<message").unwrap_or(xml);
-        copied.into_iter().find(|conn| out.wire.mark_sole(*conn, sent.step, content));
+        // The copy was made before the message was stamped for being late.
+        let content = memmem::rfind(content, b"<delay").and_then(|end| content.get(..end)).unwrap_or(content);
+        copied.into_iter().find(|conn| out.wire.mark_sole(*conn, step, content));
     }
 }

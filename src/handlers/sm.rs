@@ -443,10 +443,7 @@ pub(super) struct Sent {
     pub(super) at: UtcTime,
     /// In which step of the core.
     pub(super) step: u64,
-    /// Not to this resource alone, whatever it says.
-    pub(super) shared: bool,
-    /// As a copy of what another resource got, which nobody else has any more.
-    sole: bool,
+    pub(super) mark: Mark,
 }
 
 /// Takes the session's unacknowledged stanzas. Those that offline storage still has need nothing more.
@@ -460,7 +457,7 @@ pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, jid: FullJid, out: &
     let entries = unacked.iter().flat_map(|unacked| unacked.iter()).filter(|(entry, _)| entry.mark != Mark::Stored);
     let stanzas = entries.map(|(entry, xml)| {
         let Entry { at, step, mark, .. } = entry;
-        (Sent { at, step, shared: mark == Mark::Shared, sole: mark == Mark::Sole }, xml.to_vec())
+        (Sent { at, step, mark }, xml.to_vec())
     });
     Leftovers { jid, stanzas: stanzas.collect(), resumer }
 }
@@ -472,7 +469,7 @@ pub(crate) fn settle_leftovers(core: &mut Core, now: Now, leftovers: Leftovers, 
         let Ok(tree) = Tree::parse(text, ns::CLIENT) else { continue };
         let root = tree.root();
         match (root.name(), root.attr("type")) {
-            ("message", _) if sent.sole => deliver_copied(core, sent, &root, &xml, out),
+            ("message", _) if sent.mark == Mark::Sole => deliver_copied(core, sent, &root, &xml, out),
             ("message", kind) => message::deliver_again(core, &leftovers.jid, sent, kind, &root, &xml, out),
             ("iq", Some("get" | "set")) => refuse_iq(core, &root, out),
             _ => {}
