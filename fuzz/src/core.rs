@@ -534,6 +534,9 @@ fn check_received(index: usize, received: &[u8]) {
         // Only the last one may end; the others are restarted.
         assert!(!closed || place + 1 == streams.len(), "a header behind the end: {text}");
         let stream = if closed { (*stream).to_owned() } else { [stream, "</stream:stream>"].concat() };
+        if opinion::is_beyond(&stream) {
+            continue;
+        }
         let document = opinion::parse(&stream).unwrap_or_else(|error| panic!("{error}: was sent to {index}: {stream}"));
         assert!(!opinion::is_restricted(&document), "{stream}");
         for stanza in opinion::elements(document.root_element()) {

@@ -68,6 +68,9 @@ fn confirm(bytes: &[u8], reading: &Reading) {
     let accepted = bytes.get(..reading.used.max(HEADER.len())).unwrap_or_default();
     let accepted = std::str::from_utf8(accepted).expect("what was let through is UTF-8");
     let whole = if reading.ended { accepted.to_owned() } else { [accepted, FOOTER].concat() };
+    if opinion::is_beyond(&whole) {
+        return;
+    }
     let document = opinion::parse(&whole).unwrap_or_else(|error| panic!("{error}: was let through: {whole}"));
     assert!(!opinion::is_restricted(&document), "{whole}");
     let read = opinion::elements(document.root_element()).count();
@@ -78,12 +81,12 @@ fn confirm(bytes: &[u8], reading: &Reading) {
 
 /// What was refused as not well-formed is so for others, too.
 fn refute(bytes: &[u8], error: XmlError) {
-    // roxmltree takes `:a` for a name, `</:a>` for the end of `<a>`, and two declarations of a prefix in one tag for one.
+    // roxmltree takes `:a` for a name, `</:a>` for the end of `<a>` and the other way round, and two declarations of a prefix in one tag for one.
     let declares = bytes.windows(5).filter(|window| window == b"xmlns").count() > 3;
     match error {
         XmlError::NotWellFormed("name that begins with a colon") => return,
         XmlError::NotWellFormed("end tag does not match its start tag")
-            if bytes.windows(3).any(|end| end == b"</:") =>
+            if bytes.windows(2).any(|tag| tag == b"<:") || bytes.windows(3).any(|end| end == b"</:") =>
         {
             return;
         }

@@ -7,6 +7,11 @@ pub fn parse(text: &str) -> Result<Document<'_>, roxmltree::Error> {
     Document::parse_with_options(text, ParsingOptions { allow_dtd: false, ..ParsingOptions::default() })
 }
 
+/// Whether a document is beyond it: it knows the prefix `xml`, which needs no declaration, on attributes only.
+pub fn is_beyond(text: &str) -> bool {
+    text.contains("<xml:")
+}
+
 /// Whether a document has what XMPP forbids although it is XML (RFC 6120 section 11.1).
 pub fn is_restricted(document: &Document<'_>) -> bool {
     document.descendants().any(|node| matches!(node.node_type(), NodeType::Comment | NodeType::PI))
