@@ -93,6 +93,10 @@ fn refute(bytes: &[u8], error: XmlError) {
         XmlError::NotWellFormed("the same attribute twice") if declares => return,
         // The prefix may be unbound in Namespaces 1.1, not in 1.0.
         XmlError::NotWellFormed("namespace declaration that is not allowed") => return,
+        // It takes `p:xmlns` for a declaration, whatever `p` is.
+        XmlError::NotWellFormed("prefix that is not declared") if bytes.windows(6).any(|name| name == b":xmlns") => {
+            return;
+        }
         // It takes a reference beyond the last code point for none.
         XmlError::NotWellFormed("bad reference") => return,
         XmlError::NotWellFormed(_) | XmlError::UnsupportedEncoding(_) => {}
