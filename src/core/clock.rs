@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Both clocks, read once per turn of the loop: one for deadlines, one for stamps that people see.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// Since some fixed instant; never goes backwards.
+    /// Since the server started; never goes backwards.
     pub mono: Duration,
     /// Wall clock.
     pub utc: UtcTime,

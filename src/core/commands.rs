@@ -157,7 +157,7 @@ impl Core {
     fn status(&self, now: Now, out: &Outputs) -> Vec<(&'static str, u64)> {
         let counters = &self.counters;
         vec![
-            ("uptime_seconds", self.started.map_or(0, |started| now.utc.seconds_since(started))),
+            ("uptime_seconds", now.mono.as_secs()),
             ("connections", self.streams.len() as u64),
             ("sessions", self.accounts.session_count() as u64),
             ("connections_total", counters.connections),

@@ -149,8 +149,6 @@ pub struct Core {
     pub(crate) counters: Counters,
     /// Steps so far: what happened before what.
     pub(crate) steps: u64,
-    /// When the first step was, for the uptime.
-    pub(crate) started: Option<UtcTime>,
     pub(crate) shared: handlers::Shared,
     pub(crate) observed: bool,
     memory: memory::Memory,
@@ -198,7 +196,6 @@ impl Core {
             accounts: Accounts::default(),
             counters: Counters::default(),
             steps: 0,
-            started: None,
             shared,
             observed: false,
             memory: memory::Memory::default(),
@@ -218,7 +215,6 @@ impl Core {
     /// The only door.
     pub fn step(&mut self, now: Now, input: Input<'_>, out: &mut Outputs) -> Step {
         debug_assert!(out.store.is_empty() && out.conns.is_empty(), "outputs of the last step were not drained");
-        self.started.get_or_insert(now.utc);
         self.turn = now.mono;
         out.wire.limit(self.limits.output_max);
         self.steps += 1;

@@ -20,8 +20,7 @@ pub(super) const HANDLER: Handler = Handler {
 };
 
 fn uptime(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    let seconds = cx.core.started.map_or(0, |started| cx.now.utc.seconds_since(started));
-    tell(cx.out, cx.conn, iq, seconds, "");
+    tell(cx.out, cx.conn, iq, cx.now.mono.as_secs(), "");
     Ok(Done)
 }
 

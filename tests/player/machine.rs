@@ -103,7 +103,7 @@ impl Machine {
             config,
             outputs: Outputs::default(),
             store,
-            now: Now { mono: Duration::from_secs(1000), utc: UtcTime(EPOCH_MILLIS) },
+            now: Now { mono: Duration::ZERO, utc: UtcTime(EPOCH_MILLIS) },
             pace,
             random,
             conns: Vec::new(),
