@@ -24,6 +24,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use roxmltree::Node;
 use whinchat::config::Config;
+use whinchat::core::blocklist::BlocklistChange;
 use whinchat::core::effects::DocumentKey;
 use whinchat::core::roster::Event;
 use whinchat::core::{
@@ -140,8 +141,8 @@ fn furnish(friends: bool) -> MemoryStore {
     let private = DocumentKey::Private { name: "notes".to_owned(), ns: "urn:notes".to_owned() };
     let content = format!("<notes xmlns='urn:notes'>{SECRET}</notes>").into_bytes();
     requests.push(StoreRequest::DocumentPut { user: bare(NURSE), key: private, content });
-    let content = format!("{SECRET}@montague.test\n").into_bytes();
-    requests.push(StoreRequest::DocumentPut { user: bare(NURSE), key: DocumentKey::Blocklist, content });
+    let change = BlocklistChange::Block(vec![Jid::from_prepared(&format!("{SECRET}@montague.test"))]);
+    requests.push(StoreRequest::BlocklistChange { user: bare(NURSE), change });
     requests.push(StoreRequest::RosterPut {
         user: bare(NURSE),
         jid: bare(OWNERS[0]),

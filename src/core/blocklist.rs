@@ -7,7 +7,28 @@ use crate::jid::{Jid, JidRef};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blocklist(Vec<Jid>);
 
+/// What an account wants changed of its list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlocklistChange {
+    /// These too.
+    Block(Vec<Jid>),
+    /// These no more.
+    Unblock(Vec<Jid>),
+    /// Nobody any more.
+    Clear,
+}
+
 impl Blocklist {
+    /// This list after a change.
+    #[must_use]
+    pub fn changed(&self, change: &BlocklistChange) -> Blocklist {
+        match change {
+            BlocklistChange::Block(jids) => self.0.iter().chain(jids).cloned().collect(),
+            BlocklistChange::Unblock(jids) => self.without(&jids.iter().cloned().collect()),
+            BlocklistChange::Clear => Blocklist::default(),
+        }
+    }
+
     /// From its stored form, one address a line.
     pub fn decode(stored: &[u8]) -> Blocklist {
         let text = std::str::from_utf8(stored).unwrap_or_default();
@@ -29,10 +50,9 @@ impl Blocklist {
         self.0.binary_search_by(|entry| entry.as_str().cmp(jid)).is_ok()
     }
 
-    /// This list and those of `more`.
-    #[must_use]
-    pub fn with(&self, more: Vec<Jid>) -> Blocklist {
-        self.0.iter().cloned().chain(more).collect()
+    /// Bytes of its addresses.
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|jid| jid.as_str().len()).sum()
     }
 
     /// The entries that `other` does not have.
@@ -95,7 +115,10 @@ mod tests {
             for jid in &all {
                 assert_eq!(list.blocks(jid), slowly(&list, jid), "{list:?} and {jid:?}");
             }
-            assert_eq!((list.without(&list).jids().len(), list.with(vec![one.to_owned_jid()])), (0, list));
+            let both =
+                [BlocklistChange::Block, BlocklistChange::Unblock].map(|change| list.changed(&change(list.0.clone())));
+            assert_eq!(both, [list.clone(), Blocklist::default()]);
+            assert_eq!(list.changed(&BlocklistChange::Clear), Blocklist::default());
         }
     }
 

@@ -11,9 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::auth::{Bindings, Credentials};
 use crate::core::archive::{ArchiveFilter, ArchiveId, ArchivePage, ArchivePaging, ArchivePrefs, Keep};
-use crate::core::blocklist::Blocklist;
+use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::clock::UtcTime;
 use crate::core::pubsub::{LastItem, Operation, Outcome};
+use crate::core::push::PushChange;
 use crate::core::rooms::{Affiliation, Line, RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
 use crate::core::tokens::{ClientPlace, ClientTokens, TokenChange};
@@ -557,6 +558,21 @@ pub enum StoreRequest {
         /// A whole element, valid by itself.
         content: Vec<u8>,
     },
+    /// Registers an app server for one of an account's clients, or ends that. Reply: [`Stored::Done`] or
+    /// [`StoreError::NoAccount`].
+    PushChange {
+        /// Whose client.
+        user: BareJid,
+        /// What.
+        change: PushChange,
+    },
+    /// Changes whom an account has blocked. Reply: [`Stored::Blocklist`], [`StoreError::NoAccount`] or [`StoreError::Full`].
+    BlocklistChange {
+        /// Whose list.
+        user: BareJid,
+        /// What.
+        change: BlocklistChange,
+    },
     /// Notes when an account's last resource left, and its last status. Reply: [`Stored::Done`].
     LastSeen {
         /// Whose.
@@ -695,6 +711,8 @@ impl StoreRequest {
             | StoreRequest::ArchivePut { .. }
             | StoreRequest::ArchivePrefsPut { .. }
             | StoreRequest::DocumentPut { .. }
+            | StoreRequest::PushChange { .. }
+            | StoreRequest::BlocklistChange { .. }
             | StoreRequest::RoomSave { .. }
             | StoreRequest::RoomLine { .. }
             | StoreRequest::RoomRewrite { .. }
@@ -730,11 +748,12 @@ impl StoreRequest {
 pub enum DocumentKey {
     /// vcard-temp (XEP-0054).
     Vcard,
-    /// Who is blocked (XEP-0191), in the form of [`Blocklist::encode`].
+    /// Who is blocked (XEP-0191), in the form of [`Blocklist::encode`]; changed by [`StoreRequest::BlocklistChange`] alone.
     Blocklist,
     /// Hash of the picture in the vCard, in hex; written by the store itself.
     AvatarHash,
-    /// App servers of its clients (XEP-0357), as `handlers::push` writes them.
+    /// App servers of its clients (XEP-0357), in the form of [`crate::core::push::encode`]; changed by
+    /// [`StoreRequest::PushChange`] alone.
     Push,
     /// Private XML (XEP-0049) by local name and namespace of its element.
     Private {
@@ -794,6 +813,13 @@ pub enum Stored {
     ArchiveBounds(Option<(ArchiveId, ArchiveId)>),
     /// A document, if there is one.
     Document(Option<Vec<u8>>),
+    /// Whom an account had blocked and has blocked now.
+    Blocklist {
+        /// Before the change.
+        before: Blocklist,
+        /// After it.
+        after: Blocklist,
+    },
     /// A group chat room.
     Room(RoomState),
     /// Rooms of a service.

@@ -44,6 +44,7 @@ mod memory;
 pub(crate) mod parked;
 pub(crate) mod penalties;
 pub mod pubsub;
+pub mod push;
 pub mod rooms;
 pub mod roster;
 pub(crate) mod router;

@@ -6,7 +6,8 @@
 
 use super::prelude::*;
 use super::presence;
-use crate::core::blocklist::Blocklist;
+use crate::core::blocklist::{Blocklist, BlocklistChange};
+use crate::core::effects::StoreError;
 use crate::core::session::Account;
 use crate::jid::{BareJid, Jid, JidRef};
 
@@ -70,13 +71,7 @@ fn block(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if jids.is_empty() || jids.iter().any(|jid| jid.bare() == own.as_str() || jid.as_str() == own.domain()) {
         return Err(StanzaError::BAD_REQUEST);
     }
-    let list = cx.account().per.blocking.with(jids);
-    // It is sent to clients in one stanza.
-    let bytes: usize = list.jids().iter().map(|jid| jid.as_str().len()).sum();
-    if list.jids().len() > cx.limits().blocklist_max || bytes > cx.limits().xml.stanza_bytes_max {
-        return Err(StanzaError::RESOURCE_CONSTRAINT.text("The list is full."));
-    }
-    store(cx, iq, &list, on_blocked)
+    ask(cx, iq, BlocklistChange::Block(jids))
 }
 
 /// Notes for the administrator why addresses are blocked (XEP-0377). It blocks in any case; the report is in the log, where it
@@ -102,66 +97,47 @@ const REPORT_CHARS_MAX: usize = 300;
 fn unblock(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let jids = items(&iq.payload)?;
     // None named means all (section 3.5).
-    let list = match jids.is_empty() {
-        true => Blocklist::default(),
-        false => cx.account().per.blocking.without(&jids.into_iter().collect()),
+    ask(cx, iq, if jids.is_empty() { BlocklistChange::Clear } else { BlocklistChange::Unblock(jids) })
+}
+
+/// The account's other sessions follow the store whether the one that asks is there to hear of it or not.
+fn ask(cx: &mut Cx<'_>, iq: &Iq<'_>, change: BlocklistChange) -> Handled {
+    let (user, parked) = (cx.account().jid.clone(), iq.park());
+    let request = StoreRequest::BlocklistChange { user: user.clone(), change: change.clone() };
+    let then = move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+        Ok(Stored::Blocklist { before, after }) => {
+            out.reply_empty(conn, &*parked);
+            match change {
+                BlocklistChange::Block(_) => on_blocked(core, &user, &before, after, out),
+                BlocklistChange::Unblock(_) | BlocklistChange::Clear => on_unblocked(core, &user, &before, after, out),
+            }
+        }
+        Ok(_) => out.reply_error(conn, &*parked, StanzaError::INTERNAL_SERVER_ERROR),
+        Err(StoreError::Full) => {
+            out.reply_error(conn, &*parked, StanzaError::RESOURCE_CONSTRAINT.text("The list is full."));
+        }
+        Err(error) => out.reply_error(conn, &*parked, error.into()),
     };
-    store(cx, iq, &list, on_unblocked)
+    cx.ask_for_all(request, Box::new(then))
 }
 
-fn store(cx: &mut Cx<'_>, iq: &Iq<'_>, list: &Blocklist, then: crate::core::router::Then) -> Handled {
-    let user = cx.account().jid.clone();
-    let mut parked = iq.park();
-    parked.note = Some(format!("{user}\n{}", String::from_utf8_lossy(&list.encode())).into());
-    cx.ask(StoreRequest::DocumentPut { user, key: DocumentKey::Blocklist, content: list.encode() }, parked, then)
-}
-
-fn on_blocked(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
-    reply?;
-    out.reply_empty(conn, iq);
-    let Some((user, before, after)) = change(core, iq) else { return Ok(()) };
-    let added = after.without(&before);
+fn on_blocked(core: &mut Core, user: &BareJid, before: &Blocklist, after: Blocklist, out: &mut Outputs) {
+    let added = after.without(before);
     // Contacts see the account leave as long as they still may hear of it.
-    for contact in matching(core, &user, &added, &before) {
-        presence::hide_from(core, &user, &contact, out);
+    for contact in matching(core, user, &added, before) {
+        presence::hide_from(core, user, &contact, out);
     }
-    apply(core, &user, after);
-    push(core, &user, "block", added.jids(), out);
-    Ok(())
+    apply(core, user, after);
+    push(core, user, "block", added.jids(), out);
 }
 
-fn on_unblocked(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
-    reply?;
-    out.reply_empty(conn, iq);
-    let Some((user, before, after)) = change(core, iq) else { return Ok(()) };
+fn on_unblocked(core: &mut Core, user: &BareJid, before: &Blocklist, after: Blocklist, out: &mut Outputs) {
     let removed = before.without(&after);
-    apply(core, &user, after.clone());
-    for contact in matching(core, &user, &removed, &after) {
-        presence::show_to(core, &user, &contact, out);
+    apply(core, user, after.clone());
+    for contact in matching(core, user, &removed, &after) {
+        presence::show_to(core, user, &contact, out);
     }
-    push(core, &user, "unblock", if after.jids().is_empty() { &[] } else { removed.jids() }, out);
-    Ok(())
-}
-
-/// Whose list it is, as it was and as it is.
-fn change(core: &Core, iq: &ParkedIq) -> Option<(BareJid, Blocklist, Blocklist)> {
-    let (user, list) = iq.note.as_deref()?.split_once('\n')?;
-    let account = core.accounts.find(user)?;
-    Some((account.jid.clone(), account.per.blocking.clone(), Blocklist::decode(list.as_bytes())))
+    push(core, user, "unblock", if after.jids().is_empty() { &[] } else { removed.jids() }, out);
 }
 
 fn apply(core: &mut Core, user: &BareJid, list: Blocklist) {

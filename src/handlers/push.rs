@@ -15,9 +15,9 @@ use hashbrown::HashMap;
 use super::prelude::*;
 use super::{Answer, presence};
 use crate::core::parked::Waiting;
+use crate::core::push::{self, PushChange, Registration};
 use crate::core::router::{Addressee, NO_FEDERATION};
 use crate::jid::{BareJid, Jid, JidRef};
-use crate::xml::Tree;
 
 pub(super) const HANDLER: Handler = Handler {
     name: "push",
@@ -31,10 +31,6 @@ pub(super) const HANDLER: Handler = Handler {
     ..Handler::EMPTY
 };
 
-/// Registrations of one account; the oldest makes room.
-const REGISTRATIONS_MAX: usize = 16;
-/// Bytes of what a registration gives to be repeated to its app server.
-const OPTIONS_BYTES_MAX: usize = 4096;
 /// Messages that come so soon after a notification are told together.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Accounts that are in that pause, notifications whose answer is awaited, and app servers in trouble that are remembered.
@@ -44,15 +40,6 @@ const BACK_OFF_MAX: Duration = Duration::from_secs(3600);
 
 /// Nobody waits for what is done here.
 const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: u32::MAX };
-
-/// What a client has registered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Registration {
-    jid: Jid,
-    node: String,
-    /// A data form, valid by itself; empty for none.
-    options: String,
-}
 
 /// What is going on for all accounts.
 #[derive(Default)]
@@ -72,102 +59,25 @@ impl Notifier {
     }
 }
 
-fn parse(document: Option<Vec<u8>>) -> Vec<Registration> {
-    let document = document.and_then(|document| String::from_utf8(document).ok()).unwrap_or_default();
-    let Ok(tree) = Tree::parse(&document, ns::CLIENT) else { return Vec::new() };
-    let enabled = tree.root().children().filter(|child| child.is("enable", ns::PUSH));
-    enabled.filter_map(|enable| registration(&enable).ok()).collect()
-}
-
-fn registration(element: &Element<'_>) -> Result<Registration, StanzaError> {
-    let jid = JidRef::parse(element.attr("jid").ok_or(StanzaError::BAD_REQUEST)?);
-    let jid = jid.map_err(|_| StanzaError::JID_MALFORMED)?.to_owned_jid();
-    let mut options = Vec::new();
-    if let Some(form) = element.child("x", ns::DATA_FORMS) {
-        form.write_standalone(ns::PUBSUB, &mut options);
-    }
-    let node = element.attr("node").unwrap_or_default().to_owned();
-    let options = String::from_utf8(options).map_err(|_| StanzaError::BAD_REQUEST)?;
-    if options.len() + node.len() > OPTIONS_BYTES_MAX {
-        return Err(StanzaError::NOT_ACCEPTABLE.text("The registration is too big."));
-    }
-    Ok(Registration { jid, node, options })
-}
-
-fn write(registrations: &[Registration]) -> Vec<u8> {
-    let mut document = Vec::new();
-    if registrations.is_empty() {
-        return document;
-    }
-    let mut w = Writer::new(&mut document);
-    w.open("push", ns::PUSH);
-    for Registration { jid, node, options } in registrations {
-        w.open("enable", ns::PUSH).attr("jid", jid.as_str());
-        w.attr_opt("node", (!node.is_empty()).then_some(node)).raw(options.as_bytes()).close();
-    }
-    drop(w);
-    document
-}
-
 fn enable(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    let new = registration(&iq.payload)?;
+    let new = Registration::parse(&iq.payload)?;
     match JidRef::parse(new.jid.as_str()).map(|jid| cx.core.addressee(jid)) {
         Ok(Addressee::Remote | Addressee::Rooms(_) | Addressee::Host(_)) | Err(_) => return Err(NO_FEDERATION),
         Ok(Addressee::Bare(_) | Addressee::Full(_)) => {}
     }
     cx.core.shared.push.trouble.remove(&(new.jid.clone(), new.node.clone()));
-    change(cx, iq, move |list| {
-        list.retain(|known| (&known.jid, &known.node) != (&new.jid, &new.node));
-        if list.len() >= REGISTRATIONS_MAX {
-            list.remove(0);
-        }
-        list.push(new);
-    })
+    change(cx, iq, PushChange::Enable(new))
 }
 
 fn disable(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    let Registration { jid, node, .. } = registration(&iq.payload)?;
-    let all = iq.payload.attr("node").is_none();
-    change(cx, iq, move |list| list.retain(|known| known.jid != jid || !(all || known.node == node)))
+    let Registration { jid, node, .. } = Registration::parse(&iq.payload)?;
+    let node = iq.payload.attr("node").is_some().then_some(node);
+    change(cx, iq, PushChange::Disable { jid, node })
 }
 
-/// Changes the list in the store, then answers.
-fn change(
-    cx: &mut Cx<'_>,
-    iq: &Iq<'_>,
-    apply: impl FnOnce(&mut Vec<Registration>) + Send + 'static,
-) -> Handled {
-    let (user, parked) = (cx.account().jid.clone(), iq.park());
-    let answer = move |conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
-        Ok(_) => out.reply_empty(conn, &*parked),
-        Err(error) => out.reply_error(conn, &*parked, error.into()),
-    };
-    update(cx.core, cx.conn, &user, apply, answer, cx.out);
-    Ok(super::Outcome::Parked)
-}
-
-fn update(
-    core: &mut Core,
-    conn: ConnId,
-    user: &BareJid,
-    apply: impl FnOnce(&mut Vec<Registration>) + Send + 'static,
-    answer: impl FnOnce(ConnId, StoreReply, &mut Outputs) + Send + 'static,
-    out: &mut Outputs,
-) {
-    let owner = user.clone();
-    let then = move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
-        let document = match reply {
-            Ok(Stored::Document(document)) => document,
-            reply => return answer(conn, reply, out),
-        };
-        let mut list = parse(document);
-        apply(&mut list);
-        let request = StoreRequest::DocumentPut { user: owner, key: DocumentKey::Push, content: write(&list) };
-        let done = move |_: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| answer(conn, reply, out);
-        core.ask(request, Waiting::Room { conn, then: Box::new(done) }, out);
-    };
-    let request = StoreRequest::DocumentGet { user: user.clone(), key: DocumentKey::Push };
-    core.ask(request, Waiting::Room { conn, then: Box::new(then) }, out);
+fn change(cx: &mut Cx<'_>, iq: &Iq<'_>, change: PushChange) -> Handled {
+    let user = cx.account().jid.clone();
+    cx.ask(StoreRequest::PushChange { user, change }, iq.park(), acknowledge)
 }
 
 /// Whether a message is worth waking somebody: something to read, or a call (PROTOCOL PU-04).
@@ -218,8 +128,8 @@ fn notify(core: &mut Core, user: &BareJid, count: u32, out: &mut Outputs) {
     }
     let owner = user.clone();
     let then = move |core: &mut Core, now: Now, _: ConnId, reply: StoreReply, out: &mut Outputs| {
-        let Ok(Stored::Document(document)) = reply else { return };
-        for registration in parse(document) {
+        let Ok(Stored::Document(Some(document))) = reply else { return };
+        for registration in push::decode(&document) {
             publish(core, now, &owner, registration, count, out);
         }
     };
@@ -308,10 +218,9 @@ fn on_answer(cx: &mut Cx<'_>, answer: &Answer<'_>) -> bool {
     let condition = condition.map_or("undefined-condition", |condition| condition.name());
     if error.attr("type") != Some("wait") && PERMANENT.contains(&condition) {
         log::info!("push to {} failed because of {condition}; it is disabled", registration.jid.as_str());
-        let gone = move |list: &mut Vec<Registration>| {
-            list.retain(|known| (&known.jid, &known.node) != (&registration.jid, &registration.node));
-        };
-        update(cx.core, NOBODY, &user, gone, |_, _, _| {}, cx.out);
+        let Registration { jid, node, .. } = registration;
+        let change = PushChange::Disable { jid, node: Some(node) };
+        cx.core.ask(StoreRequest::PushChange { user, change }, Waiting::Nobody, cx.out);
     } else {
         fail(cx.core, cx.now, key, condition);
     }

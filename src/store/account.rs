@@ -6,9 +6,10 @@ use super::apply::{Engine, Rules, Staged, alone, malformed};
 use super::schema::{self, AccountRow, DocumentsHead, Table};
 use super::{archive, avatar, offline, roster, tokens};
 use crate::auth::{self, Credentials};
-use crate::core::blocklist::Blocklist;
+use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::clock::UtcTime;
 use crate::core::effects::{AccountRecord, DocumentKey, StoreError, StoreReply, Stored};
+use crate::core::push::{self, PushChange};
 use crate::core::roster::{Roster, RosterVersion};
 use crate::jid::BareJid;
 
@@ -239,6 +240,53 @@ pub(super) fn blocklist(tx: &mut Staged<'_>, user: &BareJid) -> Result<Blocklist
     Ok(list.unwrap_or_default())
 }
 
+/// Writes a document of an account that is there; empty content removes it.
+fn write_document(
+    tx: &mut Staged<'_>,
+    user: &BareJid,
+    document: &DocumentKey,
+    content: &[u8],
+) -> Result<(), StoreError> {
+    let key = schema::document_key(user, document).ok_or(StoreError::Full)?;
+    match content {
+        [] => tx.delete(Table::Documents, key),
+        _ => tx.put(Table::Documents, key, schema::encode_xml(content)),
+    }
+    Ok(())
+}
+
+pub(super) fn change_blocklist(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    user: &BareJid,
+    change: &BlocklistChange,
+) -> StoreReply {
+    if !tx.has_account(user)? {
+        return Err(StoreError::NoAccount);
+    }
+    let before = blocklist(tx, user)?;
+    let after = before.changed(change);
+    // It is sent to clients in one stanza. What shrinks is let through even where a bound was lowered since.
+    let limits = &rules.limits;
+    let too_big = after.jids().len() > limits.blocklist_max || after.bytes() > limits.xml.stanza_bytes_max;
+    if too_big && after.jids().len() > before.jids().len() {
+        return Err(StoreError::Full);
+    }
+    write_document(tx, user, &DocumentKey::Blocklist, &after.encode())?;
+    Ok(Stored::Blocklist { before, after })
+}
+
+pub(super) fn change_push(tx: &mut Staged<'_>, user: &BareJid, change: &PushChange) -> StoreReply {
+    if !tx.has_account(user)? {
+        return Err(StoreError::NoAccount);
+    }
+    let Stored::Document(document) = document(tx, user, &DocumentKey::Push)? else { return Err(StoreError::Failed) };
+    let mut list = push::decode(&document.unwrap_or_default());
+    change.apply(&mut list);
+    write_document(tx, user, &DocumentKey::Push, &push::encode(&list))?;
+    Ok(Stored::Done)
+}
+
 pub(super) fn document(tx: &mut Staged<'_>, user: &BareJid, document: &DocumentKey) -> StoreReply {
     let Some(key) = schema::document_key(user, document) else { return Ok(Stored::Document(None)) };
     let content = tx.read(Table::Documents, &key, |record| schema::decode_xml(record).map(<[u8]>::to_vec))?;
@@ -259,10 +307,8 @@ pub(super) fn put_document(
     let key = schema::document_key(user, document).ok_or(StoreError::Full)?;
     let bytes_max = match document {
         DocumentKey::Vcard => limits.vcard_bytes_max,
-        // Bounded by the number of their entries.
-        DocumentKey::Blocklist | DocumentKey::Push => usize::MAX,
-        // Nobody else writes it.
-        DocumentKey::AvatarHash => 0,
+        // They are written as a whole by nobody.
+        DocumentKey::Blocklist | DocumentKey::Push | DocumentKey::AvatarHash => 0,
         DocumentKey::Private { .. } => limits.private_bytes_max,
     };
     if content.len() > bytes_max {
@@ -275,10 +321,7 @@ pub(super) fn put_document(
     if *document == DocumentKey::Vcard {
         avatar::on_vcard(tx, user, content);
     }
-    match content {
-        [] => tx.delete(Table::Documents, key),
-        _ => tx.put(Table::Documents, key, schema::encode_xml(content)),
-    }
+    write_document(tx, user, document, content)?;
     Ok(Stored::Done)
 }
 

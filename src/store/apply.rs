@@ -187,6 +187,8 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::ArchivePrefsPut { user, prefs } => archive::put_prefs(tx, user, prefs),
         R::DocumentGet { user, key } => account::document(tx, user, key),
         R::DocumentPut { user, key, content } => account::put_document(tx, rules, user, key, content),
+        R::PushChange { user, change } => account::change_push(tx, user, change),
+        R::BlocklistChange { user, change } => account::change_blocklist(tx, rules, user, change),
         R::LastSeen { user, at, status } => account::put_last_seen(tx, user, *at, status),
         R::RoomLoad { room } => rooms::load(tx, rules, room),
         R::RoomSave { room, record } => rooms::save(tx, rules, room, record),
