@@ -371,6 +371,23 @@ pub enum StoreRequest {
         /// Account.
         user: BareJid,
     },
+    /// A session that its client may still try to resume (XEP-0198) is over. Of an account's oldest such sessions the store may
+    /// forget. Reply: [`Stored::Done`] or [`StoreError::NoAccount`].
+    SessionEnded {
+        /// Account.
+        user: BareJid,
+        /// By which it could be resumed.
+        id: Box<str>,
+        /// How many of its stanzas were handled, modulo 2^32.
+        handled: u32,
+    },
+    /// How many stanzas of such a session were handled. Reply: [`Stored::Handled`].
+    SessionHandled {
+        /// Account.
+        user: BareJid,
+        /// By which it could be resumed.
+        id: Box<str>,
+    },
     /// Creates an account. Slow: derives the keys. Reply: [`Stored::Done`] or [`StoreError::Conflict`].
     AccountCreate {
         /// Account.
@@ -683,6 +700,7 @@ impl StoreRequest {
             StoreRequest::Credentials { .. }
             | StoreRequest::Verify { .. }
             | StoreRequest::Tokens { .. }
+            | StoreRequest::SessionHandled { .. }
             | StoreRequest::Accounts { .. }
             | StoreRequest::Census { .. }
             | StoreRequest::DisabledAccounts { .. }
@@ -701,6 +719,7 @@ impl StoreRequest {
             | StoreRequest::CredentialsReplace { .. }
             | StoreRequest::TokenChange { .. }
             | StoreRequest::TokensForget { .. }
+            | StoreRequest::SessionEnded { .. }
             | StoreRequest::AccountRemove { .. }
             | StoreRequest::AccountDisable { .. }
             | StoreRequest::RosterPut { .. }
@@ -730,6 +749,7 @@ impl StoreRequest {
                 | StoreRequest::ArchivePut { .. }
                 | StoreRequest::RoomLine { .. }
                 | StoreRequest::LastSeen { .. }
+                | StoreRequest::SessionEnded { .. }
         )
     }
 
@@ -787,6 +807,8 @@ pub enum Stored {
     },
     /// What is kept of a client's tokens.
     Tokens(Box<ClientTokens>),
+    /// How many stanzas of a session that is over were handled; `None` if it is not known, or no more.
+    Handled(Option<u32>),
     /// An account's working set.
     Account(Box<AccountRecord>),
     /// Names of accounts.

@@ -264,6 +264,9 @@ impl Core {
         // Those that wait to be resumed too: what they have not acknowledged goes into the store.
         for conn in self.streams.ghosts().into_iter().chain(self.streams.conns()) {
             let error = error::StreamError::new("system-shutdown", "The server is shutting down.");
+            if !conn.is_ghost() {
+                handlers::sm::answer(self, conn, out);
+            }
             self.close_stream(now, conn, Some(error), out);
         }
     }

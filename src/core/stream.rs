@@ -303,7 +303,7 @@ impl Core {
                     self.press(conn, conn, out);
                 }
                 Ok(Next::Footer { .. }) => {
-                    handlers::sm::answer(self, conn, out);
+                    handlers::sm::on_footer(self, conn, out);
                     self.close_stream(now, conn, None, out);
                     return unread.len();
                 }

@@ -7,7 +7,8 @@
 //! A session whose socket is lost hibernates as a *ghost*: its stream, its resource and its unacknowledged stanzas move to a
 //! connection without a socket, where it stays available and its stanzas are kept. A client that resumes takes all that over. When
 //! the time is out, or the session is replaced, the ghost ends like any session and its unacknowledged messages are treated as
-//! messages to a resource that is not there: other resources, offline storage, or an error to the sender.
+//! messages to a resource that is not there: other resources, offline storage, or an error to the sender. What it had handled is
+//! written down then, and when the server is stopped, for the client that comes back too late.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::prelude::*;
 use super::{carbons, message, muc, offline, push, sasl2};
 use crate::core::effects::ConnOrder;
 use crate::core::error::StreamError;
+use crate::core::parked::Waiting;
 use crate::core::stream::{Phase, Stream};
 use crate::core::timers::Due;
 use crate::core::{Entry, Mark, UtcTime};
@@ -92,7 +94,7 @@ pub(crate) fn on_element(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<
         ("resume", Phase::Authed(_), None) => resume(core, now, conn, &Resume::parse(&Tree::of(frame).root()), out),
         ("r", Phase::Bound(_), Some(_)) => answer(core, conn, out),
         ("a", Phase::Bound(_), Some(_)) => on_answer(core, now, conn, frame, out),
-        ("enable" | "resume", ..) => fail(conn, StanzaError::UNEXPECTED_REQUEST, out),
+        ("enable" | "resume", ..) => fail(conn, StanzaError::UNEXPECTED_REQUEST, None, out),
         _ => {
             let error = StreamError::new("policy-violation", "Stream management is not enabled on this stream.");
             core.close_stream(now, conn, Some(error), out);
@@ -100,23 +102,47 @@ pub(crate) fn on_element(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<
     }
 }
 
-fn write_failed(w: &mut Writer<'_>, error: StanzaError) {
-    w.open("failed", ns::SM).empty(error.condition, ns::STANZA_ERRORS).close();
+/// `handled` is what the session had handled, if it is over and that is known (section 5).
+fn write_failed(w: &mut Writer<'_>, error: StanzaError, handled: Option<u32>) {
+    w.open("failed", ns::SM);
+    if let Some(h) = handled {
+        w.attr("h", h);
+    }
+    w.empty(error.condition, ns::STANZA_ERRORS).close();
 }
 
-fn fail(conn: ConnId, error: StanzaError, out: &mut Outputs) {
-    out.wire.write(conn, |buf| write_failed(&mut Writer::new(buf), error));
+fn fail(conn: ConnId, error: StanzaError, handled: Option<u32>, out: &mut Outputs) {
+    out.wire.write(conn, |buf| write_failed(&mut Writer::new(buf), error, handled));
 }
 
 /// The stream does not get the session that it wants to resume: it is told at once, or with the success of its log-in.
-fn refuse(core: &mut Core, now: Now, conn: ConnId, error: StanzaError, out: &mut Outputs) {
+fn refuse(
+    core: &mut Core,
+    now: Now,
+    conn: ConnId,
+    error: StanzaError,
+    handled: Option<u32>,
+    out: &mut Outputs,
+) {
     match sasl2::completion(core, conn) {
         Some(completion) => {
-            completion.add(|w| write_failed(w, error));
+            completion.add(|w| write_failed(w, error, handled));
             sasl2::proceed(core, now, conn, out);
         }
-        None => fail(conn, error, out),
+        None => fail(conn, error, handled, out),
     }
+}
+
+/// The session that a stream wants is not there. If it is over, the client is told what was handled, and sends only the rest again.
+fn refuse_unknown(core: &mut Core, now: Now, conn: ConnId, user: BareJid, id: &str, out: &mut Outputs) {
+    if !core.store_has_room() {
+        return refuse(core, now, conn, StanzaError::ITEM_NOT_FOUND, None, out);
+    }
+    let then = Box::new(|core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
+        let handled = if let Ok(Stored::Handled(handled)) = reply { handled } else { None };
+        refuse(core, now, conn, StanzaError::ITEM_NOT_FOUND, handled, out);
+    });
+    core.ask(StoreRequest::SessionHandled { user, id: id.into() }, Waiting::Stream { conn, then }, out);
 }
 
 /// What `<enable/>` asks for.
@@ -171,6 +197,14 @@ pub(crate) fn answer(core: &mut Core, conn: ConnId, out: &mut Outputs) {
     out.wire.write(conn, |buf| {
         Writer::new(buf).open("a", ns::SM).attr("h", h);
     });
+}
+
+/// The client ends its stream: it is told what was handled, and will not come back for the session (section 5).
+pub(crate) fn on_footer(core: &mut Core, conn: ConnId, out: &mut Outputs) {
+    answer(core, conn, out);
+    if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) {
+        core.shared.sm.conns.remove(&std::mem::take(&mut sm.id));
+    }
 }
 
 /// The stanza that is being handled goes into the store: it is not handled before it is durable.
@@ -334,7 +368,7 @@ impl Resume {
 /// An authenticated stream wants a session back.
 pub(super) fn resume(core: &mut Core, now: Now, conn: ConnId, wanted: &Resume, out: &mut Outputs) {
     let id = &*wanted.id;
-    let Some(h) = wanted.h else { return refuse(core, now, conn, StanzaError::BAD_REQUEST, out) };
+    let Some(h) = wanted.h else { return refuse(core, now, conn, StanzaError::BAD_REQUEST, None, out) };
     let user = match core.streams.get(conn).map(|stream| &stream.phase) {
         Some(Phase::Authed(authed)) => authed.user.clone(),
         _ => return,
@@ -342,12 +376,12 @@ pub(super) fn resume(core: &mut Core, now: Now, conn: ConnId, wanted: &Resume, o
     let found = core.shared.sm.conns.get(id).copied();
     // Somebody else's session is none that we would know of.
     let found = found.filter(|old| core.account_id(*old).is_some_and(|account| core.accounts.get(account).jid == user));
-    let Some(old) = found else { return refuse(core, now, conn, StanzaError::ITEM_NOT_FOUND, out) };
+    let Some(old) = found else { return refuse_unknown(core, now, conn, user, id, out) };
     let ghost = match old.is_ghost() {
         true => old,
         false => match displace(core, now, old, id, out) {
             Some(ghost) => ghost,
-            None => return refuse(core, now, conn, StanzaError::ITEM_NOT_FOUND, out),
+            None => return refuse(core, now, conn, StanzaError::ITEM_NOT_FOUND, None, out),
         },
     };
     // A number that stayed short now would make the client send again what is on its way into the store.
@@ -359,7 +393,7 @@ pub(super) fn resume(core: &mut Core, now: Now, conn: ConnId, wanted: &Resume, o
         stream.hold.parked = true;
     }
     if let Some((earlier, _)) = earlier.filter(|(earlier, _)| release(core, *earlier, out)) {
-        refuse(core, now, earlier, StanzaError::ITEM_NOT_FOUND, out);
+        refuse(core, now, earlier, StanzaError::ITEM_NOT_FOUND, None, out);
     }
 }
 
@@ -449,8 +483,12 @@ pub(super) struct Sent {
 /// Takes the session's unacknowledged stanzas. Those that offline storage still has need nothing more.
 pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, jid: FullJid, out: &mut Outputs) -> Leftovers {
     let sm = core.streams.get_mut(conn).and_then(|stream| stream.sm.take());
-    if let Some(sm) = &sm {
+    if let Some(sm) = sm.as_ref().filter(|sm| !sm.id.is_empty()) {
         core.shared.sm.conns.remove(&sm.id);
+        if core.store_has_room() {
+            let ended = StoreRequest::SessionEnded { user: jid.to_bare(), id: sm.id.clone(), handled: sm.handled() };
+            core.ask(ended, Waiting::Nobody, out);
+        }
     }
     let resumer = sm.and_then(|sm| sm.resumer).map(|(fresh, _)| fresh);
     let unacked = out.wire.stop_keeping(conn);
@@ -476,7 +514,7 @@ pub(crate) fn settle_leftovers(core: &mut Core, now: Now, leftovers: Leftovers, 
         }
     }
     if let Some(fresh) = leftovers.resumer.filter(|fresh| release(core, *fresh, out)) {
-        refuse(core, now, fresh, StanzaError::ITEM_NOT_FOUND, out);
+        refuse(core, now, fresh, StanzaError::ITEM_NOT_FOUND, None, out);
     }
 }
 

@@ -189,7 +189,7 @@ pub(super) fn remove(tx: &mut Staged<'_>, rules: &mut Rules, user: &BareJid) -> 
         })?;
         gone.into_iter().for_each(|key| tx.delete(table, key));
     }
-    for table in [Table::Accounts, Table::Rosters, Table::LastSeen, Table::Tokens] {
+    for table in [Table::Accounts, Table::Rosters, Table::LastSeen, Table::Tokens, Table::Sessions] {
         tx.delete(table, key.clone());
     }
     tx.put(Table::Tombstones, key, schema::encode_tombstone());

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::schema::{self, ArchiveRow, Malformed, Table};
-use super::{Authenticator, account, archive, offline, pubsub, rooms, roster, tokens};
+use super::{Authenticator, account, archive, offline, pubsub, rooms, roster, sessions, tokens};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
 use crate::core::archive::ArchiveId;
@@ -163,6 +163,8 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
             tokens::forget(tx, user);
             Ok(Stored::Done)
         }
+        R::SessionEnded { user, id, handled } => sessions::put(tx, user, id, *handled),
+        R::SessionHandled { user, id } => sessions::handled(tx, user, id),
         R::AccountRemove { user } => account::remove(tx, rules, user),
         R::AccountDisable { user, disabled } => account::disable(tx, user, *disabled),
         R::Accounts { domain, after, max } => account::list(tx, domain, after.as_ref(), *max, false),

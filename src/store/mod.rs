@@ -25,6 +25,7 @@ mod redb;
 mod rooms;
 mod roster;
 mod schema;
+mod sessions;
 mod sum;
 #[cfg(test)]
 mod tests;

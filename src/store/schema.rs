@@ -23,6 +23,7 @@
 //! | `last_seen` | account | when, status |
 //! | `tombstones` | account | nothing |
 //! | `tokens` | account | its clients that log in by tokens, the one that did last at the end |
+//! | `sessions` | account | its last sessions that ended without being closed, and what they had handled |
 //! | `rooms` | account of a room | 1: configuration, affiliations, subject; 2: what is left of a destroyed one |
 //! | `room_makers` | account | how many rooms it has made |
 //!
@@ -71,10 +72,11 @@ pub(super) enum Table {
     RoomMakers,
     Pubsub,
     Tokens,
+    Sessions,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 12] = [
+    pub(super) const ALL: [Table; 13] = [
         Table::Meta,
         Table::Accounts,
         Table::Rosters,
@@ -87,6 +89,7 @@ impl Table {
         Table::RoomMakers,
         Table::Pubsub,
         Table::Tokens,
+        Table::Sessions,
     ];
 
     /// Name in the file.
@@ -104,6 +107,7 @@ impl Table {
             Table::RoomMakers => "room_makers",
             Table::Pubsub => "pubsub",
             Table::Tokens => "tokens",
+            Table::Sessions => "sessions",
         }
     }
 }
@@ -467,6 +471,36 @@ fn decode_token(input: &mut Input<'_>) -> Result<Option<Token>, Malformed> {
     let salt = *input.array()?;
     let (issued, expires, count) = (UtcTime(input.number()?), UtcTime(input.number()?), input.number()?);
     Ok(Some(Token { mechanism, salt, issued, expires, count }))
+}
+
+/// A session that is over (XEP-0198).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SessionRow {
+    /// By which it could be resumed.
+    pub(super) id: Box<str>,
+    /// How many of its stanzas were handled.
+    pub(super) handled: u32,
+}
+
+pub(super) fn encode_sessions(rows: &[SessionRow]) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, rows.len() as u64);
+    for row in rows {
+        put_bytes(&mut out, row.id.as_bytes());
+        put_number(&mut out, row.handled.into());
+    }
+    out
+}
+
+pub(super) fn decode_sessions(record: &[u8]) -> Result<Vec<SessionRow>, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let count = input.number()?;
+    let mut rows = Vec::new();
+    for _ in 0..count {
+        rows.push(SessionRow { id: input.text()?.into(), handled: input.number32()? });
+    }
+    input.end()?;
+    Ok(rows)
 }
 
 /// Kinds of password keys.
@@ -1361,6 +1395,9 @@ mod tests {
             format!("{} 08 02 {} 01 ac02 02 03 {} 01 ac02 02", bytes("c2"), bytes("a2"), bytes("a3")),
         ];
         check(&rows, |rows| encode_tokens(rows), decode_tokens, &record.concat());
+        let ended = |id: &str, handled| SessionRow { id: id.into(), handled };
+        let rows = vec![ended("ab", 300), ended("c", u32::MAX)];
+        check(&rows, |rows| encode_sessions(rows), decode_sessions, "01 02 02 6162 ac02 01 63 ffffffff0f");
         check(&1, |format| encode_format(*format), decode_format, "01 01");
         check(&[7; 32], encode_secret, decode_secret, &["01", &"07".repeat(32)].concat());
         assert_eq!(encode_xml(b"<m/>"), b"\x01<m/>");

@@ -172,6 +172,7 @@ pub(super) fn show(reply: &StoreReply) -> String {
             let salt = |token: &Option<Token>| token.as_ref().map_or("-".to_owned(), |token| token.salt[0].to_string());
             format!("{} {}", salt(&tokens.current), salt(&tokens.fresh))
         }
+        Ok(Stored::Handled(handled)) => handled.map_or("unknown".to_owned(), |handled| handled.to_string()),
         Ok(Stored::Account(record)) => {
             let roster = &record.roster;
             let items = roster.items.iter().map(|(jid, item)| {
@@ -323,6 +324,10 @@ pub(super) fn again(request: &R) -> R {
             R::TokenChange { user: user.clone(), client: *client, at: *at, change: change.clone() }
         }
         R::TokensForget { user } => R::TokensForget { user: user.clone() },
+        R::SessionEnded { user, id, handled } => {
+            R::SessionEnded { user: user.clone(), id: id.clone(), handled: *handled }
+        }
+        R::SessionHandled { user, id } => R::SessionHandled { user: user.clone(), id: id.clone() },
         R::OfflineClear { user } => R::OfflineClear { user: user.clone() },
         R::OfflinePage { user, delete_to, after, bytes_max } => {
             R::OfflinePage { user: user.clone(), delete_to: *delete_to, after: *after, bytes_max: *bytes_max }
@@ -557,6 +562,32 @@ fn keys_are_replaced_if_they_are_still_there() {
     replace("a", first, &second, "done");
     replace("a", first, &third, "NotFound");
     replace("a", &second, &third, "done");
+}
+
+#[test]
+fn sessions() {
+    let ended = |user, id: u32, handled| R::SessionEnded { user: jid(user), id: id.to_string().into(), handled };
+    let handled = |user, id: u32| R::SessionHandled { user: jid(user), id: id.to_string().into() };
+    let mut lines = vec![
+        (ended("a", 1, 1), "NoAccount"),
+        (create("a"), "done"),
+        (create("b"), "done"),
+        (handled("a", 1), "unknown"),
+        (ended("a", 1, 70_000), "done"),
+        (handled("a", 1), "70000"),
+        (handled("a", 2), "unknown"),
+        (handled("b", 1), "unknown"),
+    ];
+    // Eight of an account are kept, the last ones.
+    lines.extend((2..=9).map(|id| (ended("a", id, id), "done")));
+    lines.extend([
+        (handled("a", 1), "unknown"),
+        (handled("a", 2), "2"),
+        (handled("a", 9), "9"),
+        (R::AccountRemove { user: jid("a") }, ""),
+        (handled("a", 9), "unknown"),
+    ]);
+    check(&lines);
 }
 
 #[test]
