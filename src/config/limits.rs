@@ -55,6 +55,8 @@ pub struct Limits {
     pub blocklist_max: usize,
     /// Items in a roster.
     pub roster_items_max: usize,
+    /// Accounts of one domain that see each other as `DomainConfig::shared_contacts` says.
+    pub shared_contacts_max: usize,
     /// Groups of one roster item.
     pub roster_groups_max: usize,
     /// A roster item's name or group, in bytes.
@@ -155,6 +157,7 @@ impl Default for Limits {
             turn_bytes: 64 * 1024,
             blocklist_max: 1000,
             roster_items_max: 2000,
+            shared_contacts_max: 500,
             roster_groups_max: 32,
             roster_name_bytes_max: 1023,
             requests_max: 100,
@@ -264,6 +267,7 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("turn_bytes", 4 * K, 16 * M, |l| Slot::Bytes(&mut l.turn_bytes)),
     key("blocklist_max", 1, 100_000, |l| Slot::Count(&mut l.blocklist_max)),
     key("roster_items_max", 1, 100_000, |l| Slot::Count(&mut l.roster_items_max)),
+    key("shared_contacts_max", 2, 10_000, |l| Slot::Count(&mut l.shared_contacts_max)),
     key("roster_groups_max", 1, 1000, |l| Slot::Count(&mut l.roster_groups_max)),
     key("roster_name_bytes_max", 16, 64 * K, |l| Slot::Bytes(&mut l.roster_name_bytes_max)),
     key("requests_max", 1, 10_000, |l| Slot::Count(&mut l.requests_max)),

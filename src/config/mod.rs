@@ -72,6 +72,8 @@ pub struct DomainConfig {
     pub rooms_name: String,
     /// Whether the messages of its accounts are archived (XEP-0313).
     pub archive: bool,
+    /// In which roster group its accounts see each other without having asked; empty if they do not.
+    pub shared_contacts: String,
     /// Contact addresses (XEP-0157) as URIs: field name without `-addresses` (`abuse`, `admin`, `support`, …) and URI.
     pub contacts: Vec<(String, String)>,
     /// Who may administer the domain from a client (XEP-0133): accounts of ours, of any domain.
@@ -106,6 +108,7 @@ impl Default for DomainConfig {
             rooms: RoomMakers::default(),
             rooms_name: String::new(),
             archive: true,
+            shared_contacts: String::new(),
             contacts: Vec::new(),
             admins: Vec::new(),
             services: Vec::new(),

@@ -269,6 +269,7 @@ impl<'t> Reader<'t> {
         let rooms = self.choice(&mut section, "rooms", &makers).unwrap_or_default();
         let rooms_name = self.rooms_name(&mut section);
         let archive = self.switch(&mut section, "archive").unwrap_or(true);
+        let shared_contacts = self.shared_contacts(&mut section);
         let contacts = self.contacts(&mut section);
         let admins = self.admins(&mut section);
         let services = self.services(&mut section);
@@ -282,12 +283,24 @@ impl<'t> Reader<'t> {
             rooms,
             rooms_name,
             archive,
+            shared_contacts,
             contacts,
             admins,
             services,
             services_secret,
             services_time: Duration::from_secs(services_time),
         }
+    }
+
+    fn shared_contacts(&mut self, section: &mut Section<'t>) -> String {
+        const GROUP_BYTES_MAX: usize = 256;
+        let Some(value) = self.take(section, "shared_contacts") else { return String::new() };
+        let group = self.text_of(&value).unwrap_or_default();
+        if group.len() > GROUP_BYTES_MAX || group.chars().any(char::is_control) {
+            self.refuse(&value, "this is no name of a group".to_owned(), "write a short name in one line");
+            return String::new();
+        }
+        group
     }
 
     fn services(&mut self, section: &mut Section<'t>) -> Vec<ExternalService> {

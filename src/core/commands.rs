@@ -45,7 +45,10 @@ impl Core {
             Command::UserAdd { user, password } => {
                 self.check_local(&user)?;
                 Prepared::chosen(&password).map_err(|error| error.to_string())?;
-                (StoreRequest::AccountCreate { user, password: password.into(), at: now.utc }, CommandContext::Answer)
+                (
+                    StoreRequest::AccountCreate { user: user.clone(), password: password.into(), at: now.utc },
+                    CommandContext::Added(user),
+                )
             }
             Command::UserPassword { user, password } => {
                 self.check_local(&user)?;
@@ -93,6 +96,10 @@ impl Core {
             (Ok(Stored::Accounts(users)), _) => Answer::Users(users),
             (Ok(_), CommandContext::PasswordSet(user)) => {
                 self.on_password_changed(now, &user, None, out);
+                Answer::Done
+            }
+            (Ok(_), CommandContext::Added(user)) => {
+                handlers::shared_contacts::on_added(self, &user, out);
                 Answer::Done
             }
             (Ok(Stored::Removed { contacts }), CommandContext::Removed(user)) => {

@@ -32,6 +32,9 @@ pub struct ConnId {
 impl ConnId {
     const GHOST: u32 = 1 << 31;
 
+    /// No connection: what goes on for its own sake, and has nobody to wait for it or to be answered.
+    pub const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: u32::MAX };
+
     /// A connection without a socket, for a session that waits to be resumed (XEP-0198).
     pub fn ghost(index: u32, generation: u32) -> ConnId {
         ConnId { slot: index | ConnId::GHOST, generation }
@@ -456,6 +459,13 @@ pub enum StoreRequest {
         /// Account.
         user: BareJid,
     },
+    /// A domain's accounts, in order, with what they call themselves. Reply: [`Stored::SharedContacts`].
+    SharedContacts {
+        /// Domain.
+        domain: String,
+        /// At most this many.
+        max: usize,
+    },
     /// Creates or changes the client's part of a roster item. Reply: [`Stored::Halves`], [`StoreError::NoAccount`] or
     /// [`StoreError::Full`].
     RosterPut {
@@ -705,6 +715,7 @@ impl StoreRequest {
             | StoreRequest::Census { .. }
             | StoreRequest::DisabledAccounts { .. }
             | StoreRequest::Activate { .. }
+            | StoreRequest::SharedContacts { .. }
             | StoreRequest::DocumentGet { .. }
             | StoreRequest::RoomLoad { .. }
             | StoreRequest::RoomList { .. }
@@ -772,6 +783,8 @@ pub enum DocumentKey {
     Blocklist,
     /// Hash of the picture in the vCard, in hex; written by the store itself.
     AvatarHash,
+    /// What the account calls itself, as text; written by the store itself.
+    Nickname,
     /// App servers of its clients (XEP-0357), in the form of [`crate::core::push::encode`]; changed by
     /// [`StoreRequest::PushChange`] alone.
     Push,
@@ -813,6 +826,8 @@ pub enum Stored {
     Account(Box<AccountRecord>),
     /// Names of accounts.
     Accounts(Vec<BareJid>),
+    /// Names of accounts, each with what it calls itself; empty for nothing.
+    SharedContacts(Vec<(BareJid, String)>),
     /// What a roster or subscription request did to both sides.
     Halves {
         /// The side that asked.

@@ -44,7 +44,12 @@ impl Core {
     pub(crate) fn memory_held(&self, out: &Outputs) -> usize {
         let requests = self.parked.len() * REQUEST_BYTES + self.parked.bytes();
         let streams = self.streams.len() * STREAM_BYTES;
-        out.wire.held() + self.shared.muc.held() + self.accounts.held() + streams + requests
+        out.wire.held()
+            + self.shared.muc.held()
+            + self.shared.shared_contacts.held()
+            + self.accounts.held()
+            + streams
+            + requests
     }
 
     /// Whether there is memory for one more session; whoever waits to be resumed has to go for it.

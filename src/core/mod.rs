@@ -188,7 +188,7 @@ impl Core {
             caps: handlers::disco::caps_ver(&domain.contacts, domain.registration_open, domain.archive),
         };
         let archived = config.domains.iter().filter(|domain| domain.archive).map(|domain| domain.rooms_domain().into());
-        let shared = handlers::Shared::new(&seeds.installation, archived.collect());
+        let shared = handlers::Shared::new(&seeds.installation, archived.collect(), config);
         Core {
             limits: config.limits.clone(),
             hosts: config.domains.iter().map(host).collect(),

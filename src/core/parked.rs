@@ -113,6 +113,8 @@ pub struct BounceHead {
 pub enum CommandContext {
     /// Only to answer.
     Answer,
+    /// To tell others of the account: it was made.
+    Added(BareJid),
     /// To end the account's sessions: its password was changed.
     PasswordSet(BareJid),
     /// To end the account's sessions and tell its contacts: it is gone.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::commands::{BAD_PAYLOAD, Call, Command, Pages, Question, note};
 use super::prelude::*;
-use super::{Outcome, register};
+use super::{Outcome, register, shared_contacts};
 use crate::auth::Prepared;
 use crate::core::error::StreamError;
 use crate::core::form::{self, Form, Input};
@@ -174,6 +174,7 @@ fn add(cx: &mut Cx<'_>, call: Call, form: &Form) -> Handled {
         Ok(_) => {
             log::info!("account {user} was made by {}", call.user.bare());
             call.complete(core, conn, out, |_| {});
+            shared_contacts::on_added(core, &user, out);
         }
         Err(error) => call.fail(conn, error.into(), out),
     };

@@ -4,7 +4,7 @@
 //! that comes back finds its own dead session in the way). A resource that cannot be prepared is replaced by one of ours.
 
 use super::prelude::*;
-use super::sm;
+use super::{shared_contacts, sm};
 use crate::core::effects::AccountRecord;
 use crate::core::error::StreamError;
 use crate::core::parked::Waiting;
@@ -135,7 +135,20 @@ pub(super) fn activate(core: &mut Core, now: Now, conn: ConnId, then: ThenActiva
     if core.accounts.find(user.as_str()).is_some() {
         return then(core, now, conn, Ok(AccountRecord::default()), out);
     }
+    // Before the account is read, so that nothing comes between its record and its use.
+    if shared_contacts::is_unread(core, &user) {
+        let go_on = Box::new(move |core: &mut Core, now: Now, conn: ConnId, read: Result<(), _>, out: &mut Outputs| match read {
+            Ok(()) => activate(core, now, conn, then, out),
+            Err(error) => then(core, now, conn, Err(StanzaError::from(error)), out),
+        });
+        return shared_contacts::read(core, conn, &user, go_on, out);
+    }
+    let owner = user.clone();
     let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
+        if reply.is_ok() {
+            // Where somebody else checks passwords this is where we hear of a new one.
+            shared_contacts::on_added(core, &owner, out);
+        }
         let record = match reply {
             Ok(Stored::Account(record)) => Ok(*record),
             Ok(_) => Err(StanzaError::INTERNAL_SERVER_ERROR),

@@ -5,7 +5,7 @@
 //! store asks the same list. A report in a block request (XEP-0377) is noted in the log; the block holds whatever it says.
 
 use super::prelude::*;
-use super::presence;
+use super::{presence, shared_contacts};
 use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::effects::StoreError;
 use crate::core::session::Account;
@@ -150,7 +150,7 @@ fn apply(core: &mut Core, user: &BareJid, list: Blocklist) {
 fn matching(core: &Core, user: &BareJid, jids: &Blocklist, rest: &Blocklist) -> Vec<BareJid> {
     let Some(account) = core.accounts.find(user.as_str()) else { return Vec::new() };
     let covered = |contact: &&BareJid| jids.blocks_prepared(contact.as_str()) && !rest.blocks_prepared(contact.as_str());
-    account.roster.items.keys().filter(covered).cloned().collect()
+    shared_contacts::contacts(core, account).filter(covered).cloned().collect()
 }
 
 fn push(core: &mut Core, user: &BareJid, name: &'static str, jids: &[Jid], out: &mut Outputs) {

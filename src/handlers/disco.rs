@@ -11,7 +11,7 @@ use super::prelude::*;
 use crate::core::form::{self, Input};
 use crate::core::stream::Stream;
 use crate::handlers::blocking::on_speaking_terms;
-use crate::handlers::{HANDLERS, StreamPhase, commands, mam, muc, pep, presence};
+use crate::handlers::{HANDLERS, StreamPhase, commands, mam, muc, pep, shared_contacts};
 
 pub(super) const HANDLER: Handler = Handler {
     name: "disco",
@@ -242,7 +242,7 @@ fn peer_items(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 
 /// Both halves of a local subscription change together, so the asker's own roster tells.
 fn sees(cx: &Cx<'_>, iq: &Iq<'_>) -> bool {
-    presence::is_subscribed(cx.account(), iq.addressee.as_str())
+    shared_contacts::sees(cx.core, cx.account(), iq.addressee.as_str())
 }
 
 #[cfg(test)]

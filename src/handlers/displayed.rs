@@ -19,9 +19,6 @@ pub(super) const HANDLER: Handler = Handler {
     ..Handler::EMPTY
 };
 
-/// Nobody waits for it.
-const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: u32::MAX };
-
 /// Publishes what a message of the account to `to` says of how far it has read.
 pub(super) fn publish(
     core: &mut Core,
@@ -51,7 +48,7 @@ pub(super) fn publish(
     };
     let (owner, asker, node) = (user.clone(), user, ns::DISPLAYED.to_owned());
     let request = StoreRequest::Pubsub { owner, asker, node, operation };
-    core.ask(request, Waiting::Room { conn: NOBODY, then: Box::new(then) }, out);
+    core.ask(request, Waiting::Room { conn: ConnId::NOBODY, then: Box::new(then) }, out);
 }
 
 /// A message on its way into a room, without what is for the sender's own devices.

@@ -4,7 +4,7 @@
 //! everybody else gets `forbidden` whether the account exists or not (section 4).
 
 use super::prelude::*;
-use crate::handlers::presence;
+use crate::handlers::{presence, shared_contacts};
 
 pub(super) const HANDLER: Handler = Handler {
     name: "last",
@@ -34,7 +34,7 @@ fn peer(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if let Some(account) = cx.core.accounts.find(iq.addressee.as_str())
         && presence::is_available(account)
     {
-        if !account.roster.state(asker.as_str()).from || account.per.blocking.blocks_prepared(asker.as_str()) {
+        if !shared_contacts::is_seen(cx.core, account, asker.as_str()) || account.per.blocking.blocks_prepared(asker.as_str()) {
             return Err(StanzaError::FORBIDDEN);
         }
         tell(cx.out, cx.conn, iq, 0, "");

@@ -7,6 +7,7 @@
 //! Handlers see `Cx`, never a socket, the store or another handler's state. What two handlers share lives in `core`; they
 //! call each other only through named functions of the owner (`roster::push_change`).
 
+use crate::config::Config;
 use crate::core::Core;
 use crate::core::blocklist::Blocklist;
 use crate::core::effects::{AccountRecord, ListenerKind};
@@ -74,6 +75,7 @@ handlers! {
     displayed,
     push,
     services,
+    shared_contacts,
 }
 
 /// What features keep for an account in use.
@@ -115,13 +117,15 @@ pub(crate) struct Shared {
     pub(crate) offline: offline::InFlight,
     pub(crate) pep: pep::Known,
     pub(crate) register: register::Recent,
+    pub(crate) shared_contacts: shared_contacts::Circles,
     pub(crate) sm: sm::Resumable,
 }
 
 impl Shared {
     /// Nothing yet; `secret` is drawn once per installation, `archived` are the services of rooms whose domains keep archives.
-    pub(crate) fn new(secret: &[u8; 32], archived: Vec<Box<str>>) -> Shared {
-        Shared { muc: muc::Rooms::new(secret, archived), ..Shared::default() }
+    pub(crate) fn new(secret: &[u8; 32], archived: Vec<Box<str>>, config: &Config) -> Shared {
+        let shared_contacts = shared_contacts::Circles::new(config);
+        Shared { muc: muc::Rooms::new(secret, archived), shared_contacts, ..Shared::default() }
     }
 }
 

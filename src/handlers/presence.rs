@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 
 use super::blocking::{BLOCKED_BY_SENDER, on_speaking_terms};
 use super::prelude::*;
-use super::{avatar, muc, offline, pep, roster, sm};
+use super::{avatar, muc, offline, pep, roster, shared_contacts, sm};
 use crate::core::effects::Half;
 use crate::core::parked::Waiting;
 use crate::core::roster::Event;
@@ -111,11 +111,6 @@ pub(super) fn is_available(account: &Account) -> bool {
     account.resources.iter().any(|resource| resource.per.presence.is_available())
 }
 
-/// Whether the account sees the presence of `contact`.
-pub(super) fn is_subscribed(account: &Account, contact: &str) -> bool {
-    account.roster.items.get(contact).is_some_and(|item| item.subscription.to())
-}
-
 /// A presence stanza of a bound session.
 pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId, frame: &Frame<'_>, out: &mut Outputs) {
     let to = frame.to.map(attribute_value);
@@ -205,7 +200,7 @@ fn sender_of(xml: &[u8]) -> &str {
 
 /// To all who see the account, and to its own available resources.
 fn send_to_subscribers(core: &Core, account: &Account, xml: &[u8], out: &mut Outputs) {
-    for (contact, _) in account.roster.items.iter().filter(|(_, item)| item.subscription.from()) {
+    for contact in shared_contacts::watchers(core, account) {
         send_to_available(core, account, contact.as_str(), xml, out);
     }
     send_to_available(core, account, account.jid.as_str(), xml, out);
@@ -243,8 +238,8 @@ fn broadcast_available(core: &mut Core, conn: ConnId, account: AccountId, frame:
 fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs) {
     let to = account.jid.as_str();
     let siblings = account.resources.iter().filter(|resource| resource.conn != conn);
-    let contacts = account.roster.items.iter().filter(|(_, item)| item.subscription.to());
-    let contacts = contacts.filter_map(|(contact, _)| core.accounts.find(contact.as_str()));
+    let contacts = shared_contacts::watched(core, account);
+    let contacts = contacts.filter_map(|contact| core.accounts.find(contact.as_str()));
     let contacts = contacts.filter(|contact| on_speaking_terms(account, contact));
     for resource in siblings.chain(contacts.flat_map(|contact| &contact.resources)) {
         if let Some(available) = &resource.per.presence.available {
@@ -258,7 +253,8 @@ fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs
             break;
         }
     }
-    for request in account.roster.requests.values() {
+    let requests = account.roster.requests.iter();
+    for (_, request) in requests.filter(|(jid, _)| !shared_contacts::is_shared(core, &account.jid, jid.as_str())) {
         // Those that do not fit come next time.
         if out.wire.pending(conn) + request.stanza.len() < core.limits.output_max {
             out.wire.stanza(conn, |buf| buf.extend_from_slice(&request.stanza));
@@ -274,8 +270,7 @@ fn write_bare(buf: &mut Vec<u8>, resource: &Resource, to: &str) {
 /// A broadcast has many receivers; each that is full holds the sender back.
 fn press_receivers(core: &mut Core, conn: ConnId, jid: &BareJid, out: &mut Outputs) {
     let Some(account) = core.accounts.find(jid.as_str()) else { return };
-    let seen_by = account.roster.items.iter().filter(|(_, item)| item.subscription.from()).map(|(contact, _)| contact);
-    let receivers = seen_by.chain([jid]).filter_map(|jid| core.accounts.find(jid.as_str()));
+    let receivers = shared_contacts::watchers(core, account).chain([jid]).filter_map(|jid| core.accounts.find(jid.as_str()));
     let receivers = receivers.flat_map(|account| &account.resources).map(|resource| resource.conn);
     let full: Vec<ConnId> = receivers.filter(|conn| out.wire.pending(*conn) > core.limits.output_pause).collect();
     for receiver in full {
@@ -335,7 +330,7 @@ fn leave(core: &mut Core, now: Now, conn: ConnId, account: AccountId, xml: &[u8]
 /// The end of presence to one who got it directly. `told` is the account if its subscribers have been told already.
 fn send_direct(core: &Core, to: &Jid, xml: &[u8], told: Option<&Account>, out: &mut Outputs) {
     let Some(account) = core.accounts.find(to.bare()) else { return };
-    let covered = told.is_some_and(|told| told.jid.as_str() == to.bare() || told.roster.state(to.bare()).from);
+    let covered = told.is_some_and(|told| told.jid.as_str() == to.bare() || shared_contacts::is_seen(core, told, to.bare()));
     for receiver in &account.resources {
         let available = receiver.per.presence.is_available();
         let meant = to.resource().map_or(available, |name| receiver.jid.resource() == name);
@@ -451,7 +446,7 @@ fn answer_probe(
     if found.is_some_and(|found| !on_speaking_terms(asker, found)) {
         return;
     }
-    if !own && !is_subscribed(asker, to.bare()) {
+    if !own && !shared_contacts::sees(core, asker, to.bare()) {
         return answer_directed_probe(core, asker, conn, frame, to, out);
     }
     let resources = core.accounts.find(to.bare()).map(|account| account.resources.as_slice()).unwrap_or_default();
@@ -516,6 +511,9 @@ fn subscribe(
         Addressee::Bare(_) | Addressee::Full(_) if core.accounts.get(account).per.blocking.blocks(to) => {
             return out.bounce(conn, "presence", frame.id, frame.to, BLOCKED_BY_SENDER);
         }
+        Addressee::Bare(_) | Addressee::Full(_) if shared_contacts::is_shared(core, &user, contact.as_str()) => {
+            return subscribe_to_shared(core, conn, frame, event, (&user, &contact), out);
+        }
         Addressee::Bare(_) | Addressee::Full(_) => {}
     }
     let lang = core.streams.get(conn).and_then(|stream| stream.lang.as_deref());
@@ -526,6 +524,31 @@ fn subscribe(
     frame.splice_to_into(&String::from_utf8_lossy(&from), Some(&String::from_utf8_lossy(&to)), lang, &mut stanza);
     let request = StoreRequest::Subscription { user, contact, event, stanza: stanza.clone(), at: now.utc };
     core.ask(request, Waiting::Subscription { conn, stanza, event }, out);
+}
+
+/// The two see each other in any case: who asks is told so at once, as one whose request was granted before would be, and nobody
+/// can take it back (PROTOCOL SU-14).
+fn subscribe_to_shared(
+    core: &mut Core,
+    conn: ConnId,
+    frame: &Frame<'_>,
+    event: Event,
+    (user, contact): (&BareJid, &BareJid),
+    out: &mut Outputs,
+) {
+    match event {
+        Event::Subscribe => {
+            out.wire.stanza(conn, |buf| {
+                let mut w = Writer::new(buf);
+                w.open("presence", ns::CLIENT).attr("from", contact).attr("to", user).attr("type", "subscribed");
+            });
+            show(core, contact, user, out);
+        }
+        Event::Subscribed => {}
+        Event::Unsubscribe | Event::Unsubscribed => {
+            out.bounce(conn, "presence", frame.id, frame.to, shared_contacts::IS_SHARED);
+        }
+    }
 }
 
 /// Both sides of a subscription stanza are durable.
@@ -665,7 +688,7 @@ fn show(core: &mut Core, owner: &BareJid, watcher: &BareJid, out: &mut Outputs) 
 pub(super) fn hide_from(core: &Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
     for (owner, watcher) in [(user, contact), (contact, user)] {
         let Some(account) = core.accounts.find(owner.as_str()) else { continue };
-        if account.roster.state(watcher.as_str()).from {
+        if shared_contacts::is_seen(core, account, watcher.as_str()) {
             for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
                 send_to_available(core, account, watcher.as_str(), &unavailable_from(resource), out);
             }
@@ -675,13 +698,13 @@ pub(super) fn hide_from(core: &Core, user: &BareJid, contact: &BareJid, out: &mu
 
 /// A contact is no longer blocked: each sees the other again.
 pub(super) fn show_to(core: &mut Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
-    let Some(state) = core.accounts.find(user.as_str()).map(|account| account.roster.state(contact.as_str())) else {
-        return;
-    };
-    if state.from {
+    let Some(account) = core.accounts.find(user.as_str()) else { return };
+    let seen = shared_contacts::is_seen(core, account, contact.as_str());
+    let sees = shared_contacts::sees(core, account, contact.as_str());
+    if seen {
         show(core, user, contact, out);
     }
-    if state.to {
+    if sees {
         show(core, contact, user, out);
     }
 }

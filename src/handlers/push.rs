@@ -38,9 +38,6 @@ const REMEMBERED_MAX: usize = 1024;
 /// The longest time that an app server in trouble is left alone.
 const BACK_OFF_MAX: Duration = Duration::from_secs(3600);
 
-/// Nobody waits for what is done here.
-const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: u32::MAX };
-
 /// What is going on for all accounts.
 #[derive(Default)]
 pub(crate) struct Notifier {
@@ -134,7 +131,7 @@ fn notify(core: &mut Core, user: &BareJid, count: u32, out: &mut Outputs) {
         }
     };
     let request = StoreRequest::DocumentGet { user: user.clone(), key: DocumentKey::Push };
-    core.ask(request, Waiting::Room { conn: NOBODY, then: Box::new(then) }, out);
+    core.ask(request, Waiting::Room { conn: ConnId::NOBODY, then: Box::new(then) }, out);
 }
 
 fn publish(core: &mut Core, now: Now, user: &BareJid, registration: Registration, count: u32, out: &mut Outputs) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::prelude::*;
-use super::presence;
+use super::{presence, shared_contacts};
 use crate::auth::Prepared;
 use crate::core::effects::{Half, ListenerKind, StoreError};
 use crate::core::error::StreamError;
@@ -137,6 +137,7 @@ fn create(
         Ok(_) => {
             log::info!("account {user} was registered");
             out.reply_empty(conn, &parked);
+            shared_contacts::on_added(core, &user, out);
         }
         Err(error) => {
             // A name that is taken counts: the answers would tell which accounts there are as fast as somebody asks.
@@ -275,6 +276,7 @@ pub(crate) fn on_removed(core: &mut Core, now: Now, user: &BareJid, contacts: &[
     for half in contacts {
         presence::settle_contact(core, half, out);
     }
+    shared_contacts::on_removed(core, user, out);
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! only the client's part, which is why a roster set cannot forge a subscription.
 
 use super::prelude::*;
-use super::presence;
+use super::{presence, shared_contacts};
 use crate::core::effects::Half;
 use crate::core::roster::{Item, RosterVersion};
 use crate::core::{Limits, stream::Stream};
@@ -44,18 +44,16 @@ fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     cx.resource_mut().per.roster.interested = true;
     let Cx { core, out, conn, .. } = cx;
     let Some(account) = core.account_id(*conn).map(|id| core.accounts.get(id)) else { return Ok(Done) };
-    let roster = &account.roster;
+    let version = shared_contacts::version(core, &account.jid, account.roster.version);
 
     // An unchanged roster is an empty result, without even the query element (section 2.6.3).
-    if iq.payload.attr("ver").is_some_and(|ver| roster.version.matches(ver)) {
+    if iq.payload.attr("ver") == Some(&version) {
         out.reply_empty(*conn, iq);
         return Ok(Done);
     }
     out.reply(*conn, iq, |w| {
-        w.open("query", ns::ROSTER).attr("ver", roster.version);
-        for (jid, item) in &roster.items {
-            write_item(w, jid, item);
-        }
+        w.open("query", ns::ROSTER).attr("ver", version);
+        shared_contacts::each_item(core, account, |jid, item| write_item(w, jid, item));
     });
     Ok(Done)
 }
@@ -65,6 +63,9 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let request = match Change::parse(&iq.payload, cx.limits())? {
         Change::Put { jid, .. } | Change::Remove { jid } if jid == user => {
             return Err(StanzaError::NOT_ALLOWED.text("An account cannot be its own contact."));
+        }
+        Change::Remove { jid } if shared_contacts::is_shared(cx.core, &user, jid.as_str()) => {
+            return Err(shared_contacts::IS_SHARED);
         }
         Change::Put { jid, name, groups } => StoreRequest::RosterPut { user, jid, name, groups },
         Change::Remove { jid } => StoreRequest::RosterRemove { user, jid },
@@ -116,18 +117,38 @@ pub(super) fn push_change(core: &mut Core, half: &Half, out: &mut Outputs) {
 
 /// Tells one side's interested resources of the item as it is now (section 2.1.6).
 fn push(core: &mut Core, half: &Half, out: &mut Outputs) {
+    push_item(core, &half.account, &half.jid, half.version, half.item.as_ref(), out);
+}
+
+/// The same where nothing has changed in the store.
+pub(super) fn push_current(core: &mut Core, user: &BareJid, jid: &BareJid, out: &mut Outputs) {
+    let Some(account) = core.accounts.find(user.as_str()) else { return };
+    let (version, item) = (account.roster.version, account.roster.items.get(jid.as_str()).cloned());
+    push_item(core, user, jid, version, item.as_ref(), out);
+}
+
+fn push_item(
+    core: &mut Core,
+    user: &BareJid,
+    jid: &BareJid,
+    version: RosterVersion,
+    item: Option<&Item>,
+    out: &mut Outputs,
+) {
+    let version = shared_contacts::version(core, user, version);
+    let item = shared_contacts::shown(core, user, jid, item);
     let Core { accounts, ids, .. } = core;
-    let Some(account) = accounts.find(half.account.as_str()) else { return };
+    let Some(account) = accounts.find(user.as_str()) else { return };
     for resource in account.resources.iter().filter(|resource| resource.per.roster.interested) {
         out.wire.stanza(resource.conn, |buf| {
             let mut w = Writer::new(buf);
             w.open("iq", ns::CLIENT).attr("type", "set").attr("id", ids.next_id()).attr("to", resource.jid.as_str());
-            write_query(&mut w, half.version, &half.jid, half.item.as_ref());
+            write_query(&mut w, &version, jid, item.as_ref());
         });
     }
 }
 
-fn write_query(w: &mut Writer<'_>, version: RosterVersion, jid: &BareJid, item: Option<&Item>) {
+fn write_query(w: &mut Writer<'_>, version: &str, jid: &BareJid, item: Option<&Item>) {
     w.open("query", ns::ROSTER).attr("ver", version);
     match item {
         Some(item) => write_item(w, jid, item),

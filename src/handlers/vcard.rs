@@ -2,7 +2,7 @@
 //!
 //! Nobody may set another's. A vCard that does not exist and an account that does not exist give the same answer.
 
-use super::avatar;
+use super::{avatar, shared_contacts};
 use super::prelude::*;
 use crate::core::parked::Waiting;
 use crate::jid::BareJid;
@@ -93,6 +93,7 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
                 Some(picture) => avatar::publish(core, now, conn, &owner, &picture, out),
                 None => avatar::refresh(core, conn, &owner, out),
             }
+            shared_contacts::on_renamed(core, &owner, out);
         }
     };
     cx.ask_for_all(StoreRequest::DocumentPut { user, key: DocumentKey::Vcard, content }, Box::new(then))

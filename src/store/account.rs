@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::apply::{Engine, Rules, Staged, alone, malformed};
 use super::schema::{self, AccountRow, DocumentsHead, Table};
-use super::{archive, avatar, offline, roster, tokens};
+use super::{archive, avatar, nickname, offline, roster, tokens};
 use crate::auth::{self, Credentials};
 use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::clock::UtcTime;
@@ -241,7 +241,7 @@ pub(super) fn blocklist(tx: &mut Staged<'_>, user: &BareJid) -> Result<Blocklist
 }
 
 /// Writes a document of an account that is there; empty content removes it.
-fn write_document(
+pub(super) fn write_document(
     tx: &mut Staged<'_>,
     user: &BareJid,
     document: &DocumentKey,
@@ -308,7 +308,7 @@ pub(super) fn put_document(
     let bytes_max = match document {
         DocumentKey::Vcard => limits.vcard_bytes_max,
         // They are written as a whole by nobody.
-        DocumentKey::Blocklist | DocumentKey::Push | DocumentKey::AvatarHash => 0,
+        DocumentKey::Blocklist | DocumentKey::Push | DocumentKey::AvatarHash | DocumentKey::Nickname => 0,
         DocumentKey::Private { .. } => limits.private_bytes_max,
     };
     if content.len() > bytes_max {
@@ -322,6 +322,9 @@ pub(super) fn put_document(
         avatar::on_vcard(tx, user, content);
     }
     write_document(tx, user, document, content)?;
+    if *document == DocumentKey::Vcard {
+        nickname::refresh(tx, rules, user)?;
+    }
     Ok(Stored::Done)
 }
 
@@ -355,9 +358,9 @@ pub(super) fn put_last_seen(tx: &mut Staged<'_>, user: &BareJid, at: UtcTime, st
     Ok(Stored::Done)
 }
 
-pub(super) fn relation(tx: &mut Staged<'_>, user: &BareJid, peer: &BareJid) -> StoreReply {
+pub(super) fn relation(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid, peer: &BareJid) -> StoreReply {
     let nothing = Ok(Stored::Relation { exists: false, sees_presence: false, last_seen: None });
-    let Some(roster) = roster::load(tx, user)? else { return nothing };
+    let Some(roster) = roster::load_towards(tx, rules, user, peer)? else { return nothing };
     // Who is blocked learns no more than who asks for nobody.
     if blocklist(tx, user)?.blocks_prepared(peer.as_str()) {
         return nothing;

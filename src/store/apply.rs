@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::schema::{self, ArchiveRow, Malformed, Table};
-use super::{Authenticator, account, archive, offline, pubsub, rooms, roster, sessions, tokens};
+use super::{Authenticator, account, archive, nickname, offline, pubsub, rooms, roster, sessions, tokens};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
 use crate::core::archive::ArchiveId;
@@ -71,6 +71,8 @@ impl Random {
 /// What the requests are carried out by.
 pub(super) struct Rules {
     pub(super) domains: Vec<String>,
+    /// Domains whose accounts all see each other.
+    pub(super) sharing: Vec<String>,
     pub(super) limits: Limits,
     pub(super) scheme: PasswordScheme,
     pub(super) random: Random,
@@ -88,6 +90,12 @@ pub(super) struct Rules {
 impl Rules {
     pub(super) fn new(config: &Config, random: Random) -> Rules {
         Rules {
+            sharing: config
+                .domains
+                .iter()
+                .filter(|domain| !domain.shared_contacts.is_empty())
+                .map(|domain| domain.name.clone())
+                .collect(),
             domains: config.domains.iter().map(|domain| domain.name.clone()).collect(),
             limits: config.limits.clone(),
             scheme: config.password_scheme,
@@ -98,6 +106,11 @@ impl Rules {
             archive_bound_at_start: None,
             archive_ends: HashMap::new(),
         }
+    }
+
+    /// Whether all accounts of an account's domain see each other.
+    pub(super) fn shares(&self, jid: &BareJid) -> bool {
+        self.sharing.iter().any(|domain| domain == jid.domain())
     }
 
     /// Whether an account of that name could be here.
@@ -171,6 +184,7 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::DisabledAccounts { domain, after, max } => account::list(tx, domain, after.as_ref(), *max, true),
         R::Census { domain } => account::census(tx, domain),
         R::Activate { user } => account::activate(tx, rules, user),
+        R::SharedContacts { domain, max } => nickname::shared(tx, domain, *max),
         R::RosterPut { user, jid, name, groups } => roster::put(tx, rules, user, jid, name, groups),
         R::RosterRemove { user, jid } => roster::remove(tx, rules, user, jid),
         R::Subscription { user, contact, event, stanza, at } => {
@@ -199,11 +213,11 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::RoomDestroy { room, tombstone } => rooms::destroy(tx, rules, room, tombstone.as_ref()),
         R::RoomList { domain, after, max, public_only } => rooms::list(tx, domain, after.as_ref(), *max, *public_only),
         R::RoomCard { room, record, content } => rooms::put_card(tx, rules, room, record, content),
-        R::Relation { user, peer } => account::relation(tx, user, peer),
+        R::Relation { user, peer } => account::relation(tx, rules, user, peer),
         R::Pubsub { owner, asker, node, operation } => {
             pubsub::carry_out(tx, rules, (owner, asker), node, operation).map(Stored::Pubsub)
         }
-        R::LastItems { owners, reader, nodes } => pubsub::last_items(tx, owners, reader, nodes),
+        R::LastItems { owners, reader, nodes } => pubsub::last_items(tx, rules, owners, reader, nodes),
         R::Verify { .. } | R::AccountCreate { .. } | R::PasswordSet { .. } => {
             unreachable!("slow requests are taken out before")
         }

@@ -156,7 +156,7 @@ fn owner<'r>(
     let wanted = match keep {
         Keep::No => false,
         Keep::Yes => true,
-        Keep::IfWanted => wants(tx, &user, with)?,
+        Keep::IfWanted => wants(tx, rules, &user, with)?,
     };
     if !wanted {
         return Ok(None);
@@ -177,10 +177,10 @@ fn owner<'r>(
     Ok(Some(Owner { user, with, last: last.map(|(_, row)| row) }))
 }
 
-fn wants(tx: &mut Staged<'_>, user: &BareJid, with: &Jid) -> Result<bool, StoreError> {
+fn wants(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid, with: &Jid) -> Result<bool, StoreError> {
     let prefs = prefs(tx, user)?;
     let mut result = Ok(());
-    let wants = prefs.wants(with.as_str(), |contact| match roster::load(tx, user) {
+    let wants = prefs.wants(with.as_str(), |contact| match roster::load_towards(tx, rules, user, &with.to_bare()) {
         Ok(roster) => roster.is_some_and(|roster| roster.items.contains_key(contact)),
         Err(error) => {
             result = Err(error);

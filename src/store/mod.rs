@@ -18,6 +18,7 @@ mod crash_tests;
 mod damage_tests;
 mod faults;
 mod memory;
+mod nickname;
 mod offline;
 mod pubsub;
 mod records;

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use super::apply::{Rules, Staged, malformed};
 use super::roster;
 use super::schema::{self, NodeRow, PubsubHead, Table};
-use super::{account, avatar};
+use super::{account, avatar, nickname};
 use crate::core::effects::{StoreError, StoreReply, Stored};
 use crate::core::form::Field;
 use crate::core::pubsub::{
@@ -52,7 +52,7 @@ pub(super) fn carry_out(
     let row = tx.read(Table::Pubsub, &schema::node_key(owner, name), schema::decode_node)?;
     let node = row.map(|row| Node { owner, name, row });
     match (operation, node) {
-        (Operation::Nodes, _) => readable_nodes(tx, owner, asker),
+        (Operation::Nodes, _) => readable_nodes(tx, rules, owner, asker),
         (Operation::Create { options }, None) => Ok(match add_node(tx, rules, owner, name, options)? {
             Ok(node) => node.save(tx),
             Err(refusal) => Outcome::Refused(refusal),
@@ -82,15 +82,15 @@ fn on_node(
 ) -> Result<Outcome> {
     if !operation.is_owners()
         && !matches!(operation, Operation::Unsubscribe { .. })
-        && let Err(refusal) = node.readable(tx, asker)?
+        && let Err(refusal) = node.readable(tx, rules, asker)?
     {
         return Ok(Outcome::Refused(refusal));
     }
     Ok(match operation {
         Operation::Items { wanted, bytes_max } => node.items(tx, wanted, *bytes_max)?,
-        Operation::Retract { ids, notify } => return retract(tx, node, ids, *notify),
-        Operation::Purge => return purge(tx, node),
-        Operation::Delete => return delete(tx, node),
+        Operation::Retract { ids, notify } => return retract(tx, rules, node, ids, *notify),
+        Operation::Purge => return purge(tx, rules, node),
+        Operation::Delete => return delete(tx, rules, node),
         Operation::Config | Operation::Info => Outcome::Config(Box::new(node.row.config)),
         Operation::Configure { options } => return configure(tx, rules, node, options),
         Operation::Affiliations => Outcome::Affiliations(node.row.affiliations),
@@ -155,8 +155,13 @@ impl Node<'_> {
     }
 
     /// Whether somebody may read it.
-    fn readable(&self, tx: &mut Staged<'_>, asker: &BareJid) -> Result<std::result::Result<(), Refusal>> {
-        let roster = roster::load(tx, self.owner)?.unwrap_or_default();
+    fn readable(
+        &self,
+        tx: &mut Staged<'_>,
+        rules: &Rules,
+        asker: &BareJid,
+    ) -> Result<std::result::Result<(), Refusal>> {
+        let roster = roster::load_towards(tx, rules, self.owner, asker)?.unwrap_or_default();
         Ok(self.access(&roster, asker))
     }
 
@@ -311,8 +316,11 @@ impl Node<'_> {
     }
 
     /// With whom it is to be told.
-    fn event(&self, tx: &mut Staged<'_>, change: Change) -> Result<Outcome> {
-        let roster = roster::load(tx, self.owner)?.unwrap_or_default();
+    fn event(&self, tx: &mut Staged<'_>, rules: &Rules, change: Change) -> Result<Outcome> {
+        if self.name == ns::NICK {
+            nickname::refresh(tx, rules, self.owner)?;
+        }
+        let roster = roster::load_shared(tx, rules, self.owner)?.unwrap_or_default();
         let blocked = account::blocklist(tx, self.owner)?;
         let may = |jid: &BareJid| !blocked.blocks_prepared(jid.as_str()) && self.access(&roster, jid).is_ok();
         let seen_by = roster.items.iter().filter(|(_, item)| item.subscription.from()).map(|(jid, _)| jid);
@@ -362,10 +370,10 @@ fn publish(tx: &mut Staged<'_>, rules: &Rules, mut node: Node<'_>, item: &Item) 
     if !node.row.config.payloads {
         item.payload.clear();
     }
-    node.event(tx, Change::Published(item))
+    node.event(tx, rules, Change::Published(item))
 }
 
-fn retract(tx: &mut Staged<'_>, mut node: Node<'_>, ids: &[String], notify: bool) -> Result<Outcome> {
+fn retract(tx: &mut Staged<'_>, rules: &Rules, mut node: Node<'_>, ids: &[String], notify: bool) -> Result<Outcome> {
     let mut head = head(tx, node.owner)?;
     for id in ids {
         match node.item(tx, id)? {
@@ -376,7 +384,7 @@ fn retract(tx: &mut Staged<'_>, mut node: Node<'_>, ids: &[String], notify: bool
     put_head(tx, node.owner, &head);
     let done = node.save(tx);
     match notify || node.row.config.notify_retract {
-        true => node.event(tx, Change::Retracted(ids.to_vec())),
+        true => node.event(tx, rules, Change::Retracted(ids.to_vec())),
         false => Ok(done),
     }
 }
@@ -391,22 +399,22 @@ fn clear(tx: &mut Staged<'_>, node: &mut Node<'_>, head: &mut PubsubHead) -> Res
     Ok(())
 }
 
-fn purge(tx: &mut Staged<'_>, mut node: Node<'_>) -> Result<Outcome> {
+fn purge(tx: &mut Staged<'_>, rules: &Rules, mut node: Node<'_>) -> Result<Outcome> {
     let mut head = head(tx, node.owner)?;
     clear(tx, &mut node, &mut head)?;
     put_head(tx, node.owner, &head);
     node.save(tx);
-    node.event(tx, Change::Purged)
+    node.event(tx, rules, Change::Purged)
 }
 
-fn delete(tx: &mut Staged<'_>, mut node: Node<'_>) -> Result<Outcome> {
+fn delete(tx: &mut Staged<'_>, rules: &Rules, mut node: Node<'_>) -> Result<Outcome> {
     let mut head = head(tx, node.owner)?;
     clear(tx, &mut node, &mut head)?;
     head.nodes = head.nodes.saturating_sub(1);
     put_head(tx, node.owner, &head);
     tx.delete(Table::Pubsub, schema::node_key(node.owner, node.name));
     match node.row.config.notify_delete {
-        true => node.event(tx, Change::Deleted),
+        true => node.event(tx, rules, Change::Deleted),
         false => Ok(Outcome::Done),
     }
 }
@@ -420,7 +428,11 @@ fn configure(tx: &mut Staged<'_>, rules: &Rules, mut node: Node<'_>, options: &[
     let mut head = head(tx, node.owner)?;
     node.trim(tx, &mut head, keep, "")?;
     put_head(tx, node.owner, &head);
-    Ok(node.save(tx))
+    let done = node.save(tx);
+    if node.name == ns::NICK {
+        nickname::refresh(tx, rules, node.owner)?;
+    }
+    Ok(done)
 }
 
 fn subscribe(tx: &mut Staged<'_>, mut node: Node<'_>, jid: &Jid) -> Result<Outcome> {
@@ -438,7 +450,7 @@ fn subscribe(tx: &mut Staged<'_>, mut node: Node<'_>, jid: &Jid) -> Result<Outco
     Ok(Outcome::Subscribed(last))
 }
 
-fn readable_nodes(tx: &mut Staged<'_>, owner: &BareJid, asker: &BareJid) -> Result<Outcome> {
+fn readable_nodes(tx: &mut Staged<'_>, rules: &Rules, owner: &BareJid, asker: &BareJid) -> Result<Outcome> {
     let (from, to) = schema::node_keys(owner);
     let (mut rows, mut result) = (Vec::new(), Ok(()));
     tx.scan(Table::Pubsub, &from, &to, &mut |key, record| {
@@ -449,7 +461,7 @@ fn readable_nodes(tx: &mut Staged<'_>, owner: &BareJid, asker: &BareJid) -> Resu
         ControlFlow::Continue(())
     })?;
     result?;
-    let roster = roster::load(tx, owner)?.unwrap_or_default();
+    let roster = roster::load_towards(tx, rules, owner, asker)?.unwrap_or_default();
     let may = |(name, row): (String, NodeRow)| {
         let node = Node { owner, name: &name, row };
         node.access(&roster, asker).ok()?;
@@ -459,15 +471,31 @@ fn readable_nodes(tx: &mut Staged<'_>, owner: &BareJid, asker: &BareJid) -> Resu
     Ok(Outcome::Nodes(rows.into_iter().filter_map(may).collect()))
 }
 
+/// Who may read a node, and its last item.
+pub(super) fn last_of(tx: &mut Staged<'_>, owner: &BareJid, name: &str) -> Result<Option<(Access, Option<Item>)>> {
+    let Some(row) = tx.read(Table::Pubsub, &schema::node_key(owner, name), schema::decode_node)? else {
+        return Ok(None);
+    };
+    let node = Node { owner, name, row };
+    let item = node.last(tx)?;
+    Ok(Some((node.row.config.access, item)))
+}
+
 /// Last items of the nodes that send them to who comes online.
-pub(super) fn last_items(tx: &mut Staged<'_>, owners: &[BareJid], reader: &BareJid, nodes: &[Box<str>]) -> StoreReply {
+pub(super) fn last_items(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    owners: &[BareJid],
+    reader: &BareJid,
+    nodes: &[Box<str>],
+) -> StoreReply {
     let mut items = Vec::new();
     for owner in owners {
         // Most accounts have no node at all; of those nothing else is read.
         if head(tx, owner)?.nodes == 0 || account::blocklist(tx, owner)?.blocks_prepared(reader.as_str()) {
             continue;
         }
-        let Some(roster) = roster::load(tx, owner)? else { continue };
+        let Some(roster) = roster::load_towards(tx, rules, owner, reader)? else { continue };
         for name in nodes {
             let row = tx.read(Table::Pubsub, &schema::node_key(owner, name), schema::decode_node)?;
             let Some(row) = row.filter(|row| row.config.send_last == SendLast::OnPresence) else { continue };

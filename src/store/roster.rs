@@ -1,5 +1,6 @@
 //! Rosters and subscriptions: every change to a pair is made on both sides in one transaction (RFC 6121 sections 2 and 3).
 
+use super::account;
 use super::apply::{Rules, Staged};
 use super::schema::{self, Table};
 use crate::core::clock::UtcTime;
@@ -20,6 +21,42 @@ pub(super) fn load(tx: &mut Staged<'_>, user: &BareJid) -> Result<Option<Roster>
         return Err(StoreError::Failed);
     }
     Ok(roster)
+}
+
+/// The first accounts of a domain, in order.
+pub(super) fn members(tx: &mut Staged<'_>, domain: &str, max: usize) -> Result<Vec<BareJid>, StoreError> {
+    match account::list(tx, domain, None, max, false)? {
+        Stored::Accounts(members) => Ok(members),
+        _ => Err(StoreError::Failed),
+    }
+}
+
+fn share(roster: &mut Roster, jid: &BareJid) {
+    roster.items.entry(jid.clone()).or_default().subscription = Subscription::Both;
+}
+
+/// An account's roster for what `peer` may do: an account of a domain that shares its contacts is one that both see.
+pub(super) fn load_towards(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    user: &BareJid,
+    peer: &BareJid,
+) -> Result<Option<Roster>, StoreError> {
+    let Some(mut roster) = load(tx, user)? else { return Ok(None) };
+    if user != peer && user.domain() == peer.domain() && rules.shares(user) && tx.has_account(peer)? {
+        share(&mut roster, peer);
+    }
+    Ok(Some(roster))
+}
+
+/// An account's roster with all whom its domain shares with it.
+pub(super) fn load_shared(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid) -> Result<Option<Roster>, StoreError> {
+    let Some(mut roster) = load(tx, user)? else { return Ok(None) };
+    if rules.shares(user) {
+        let members = members(tx, user.domain(), rules.limits.shared_contacts_max)?;
+        members.iter().filter(|member| *member != user).for_each(|member| share(&mut roster, member));
+    }
+    Ok(Some(roster))
 }
 
 /// One side of a pair while it changes.
@@ -225,7 +262,7 @@ pub(super) fn subscription(
     let routed = side.send(event, rules.limits.roster_items_max)?;
     let mut half = None;
     // To a contact that has blocked the user nothing comes through.
-    let blocked = super::account::blocklist(tx, contact)?.blocks_prepared(user.as_str());
+    let blocked = account::blocklist(tx, contact)?.blocks_prepared(user.as_str());
     if routed
         && !blocked
         && let Some(mut other) = Side::of_contact(tx, rules, user, contact)?

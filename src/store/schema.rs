@@ -255,6 +255,7 @@ pub(super) fn document_key(user: &BareJid, document: &DocumentKey) -> Option<Vec
         DocumentKey::Blocklist => key.push(3),
         DocumentKey::AvatarHash => key.push(4),
         DocumentKey::Push => key.push(5),
+        DocumentKey::Nickname => key.push(6),
         DocumentKey::Private { name, ns } => {
             key.push(2);
             // The length keeps apart what would be alike when put together.

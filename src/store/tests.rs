@@ -208,6 +208,9 @@ pub(super) fn show(reply: &StoreReply) -> String {
             bounds.map_or("empty".to_owned(), |(first, last)| format!("{}..{}", first.time().0, last.time().0))
         }
         Ok(Stored::Document(document)) => document.as_ref().map_or("none".to_owned(), |document| text(document)),
+        Ok(Stored::SharedContacts(members)) => {
+            members.iter().map(|(jid, name)| format!("{jid}={name}")).collect::<Vec<_>>().join(" ")
+        }
         Ok(Stored::Blocklist { before, after }) => format!("{}>{}", before.jids().len(), after.jids().len()),
         Ok(Stored::Relation { exists, sees_presence, last_seen }) => format!("{exists} {sees_presence} {last_seen:?}"),
         Ok(Stored::Room(RoomState::Absent)) => "absent".to_owned(),
@@ -336,6 +339,7 @@ pub(super) fn again(request: &R) -> R {
         R::DocumentPut { user, key, content } => {
             R::DocumentPut { user: user.clone(), key: key.clone(), content: content.clone() }
         }
+        R::SharedContacts { domain, max } => R::SharedContacts { domain: domain.clone(), max: *max },
         R::PushChange { user, change } => R::PushChange { user: user.clone(), change: change.clone() },
         R::BlocklistChange { user, change } => R::BlocklistChange { user: user.clone(), change: change.clone() },
         R::LastSeen { user, at, status } => R::LastSeen { user: user.clone(), at: *at, status: status.clone() },

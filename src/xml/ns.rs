@@ -172,6 +172,8 @@ pub const BOOKMARKS: &str = "urn:xmpp:bookmarks:1";
 pub const OLD_BOOKMARKS: &str = "storage:bookmarks";
 /// Node and payload of how far a user has read, XEP-0490.
 pub const DISPLAYED: &str = "urn:xmpp:mds:displayed:0";
+/// Node and payload of a nickname, XEP-0172.
+pub const NICK: &str = "http://jabber.org/protocol/nick";
 /// Push notifications, XEP-0357.
 pub const PUSH: &str = "urn:xmpp:push:0";
 /// External services, XEP-0215.

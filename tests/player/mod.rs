@@ -349,7 +349,7 @@ fn configure(script: &Script, line: &Cell<usize>) -> Result<Config, String> {
             "archive" => archive = value,
             "contacts" => contacts += &format!("contacts = {value}\n"),
             "admins" | "services" | "services_secret" | "services_time" => contacts += &format!("{key} = {value}\n"),
-            "rooms" | "rooms_name" => contacts += &format!("{key} = {toml}\n"),
+            "rooms" | "rooms_name" | "shared_contacts" => contacts += &format!("{key} = {toml}\n"),
             "password_hash" | "scram_iterations" | "scrypt_log_n" => drop(top.insert(key, toml)),
             _ => drop(limits.insert(key, toml)),
         }

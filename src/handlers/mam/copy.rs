@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem;
 
-use super::super::{prelude::*, push, sm};
+use super::super::{prelude::*, push, shared_contacts, sm};
 use super::ArchiveId;
 use crate::core::archive::Keep;
 use crate::core::parked::{BounceHead, Waiting};
@@ -221,7 +221,7 @@ fn keeps(core: &Core, user: &str, domain: &str, with: &str) -> Keep {
         return Keep::No;
     }
     let Some(account) = core.accounts.find(user) else { return Keep::IfWanted };
-    let in_roster = |contact: &str| account.roster.items.contains_key(contact);
+    let in_roster = |contact: &str| shared_contacts::lists(core, account, contact);
     match account.per.mam.0.as_ref().is_none_or(|prefs| prefs.wants(with, in_roster)) {
         true => Keep::Yes,
         false => Keep::No,

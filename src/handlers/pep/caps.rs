@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::super::prelude::*;
+use super::super::{prelude::*, shared_contacts};
 use super::Answer;
 use super::notify::{Run, go_on};
 use crate::core::session::AccountId;
@@ -200,7 +200,8 @@ fn interests(info: &Element<'_>) -> Interests {
 /// It is known what a client wants to hear of: it gets the last items that it has not had (XEP-0163 section 4.3.4).
 fn learn(core: &mut Core, conn: ConnId, account: AccountId, interests: Interests, out: &mut Outputs) {
     let serial = core.shared.pep.next_serial();
-    let account = core.accounts.get_mut(account);
+    let id = account;
+    let account = core.accounts.get_mut(id);
     let owner = account.jid.clone();
     let Some(resource) = account.resources.iter_mut().find(|resource| resource.conn == conn) else { return };
     let Some(heard) = resource.per.pep.0.as_deref_mut() else { return };
@@ -217,7 +218,8 @@ fn learn(core: &mut Core, conn: ConnId, account: AccountId, interests: Interests
     heard.serial = serial;
     heard.waiting = None;
     let to = resource.jid.clone();
-    let seen = account.roster.items.iter().filter(|(_, item)| item.subscription.to()).map(|(jid, _)| jid);
+    let account = core.accounts.get(id);
+    let seen = shared_contacts::watched(core, account);
     let seen = seen.filter(|jid| !account.per.blocking.blocks_prepared(jid.as_str()));
     // The last one comes first: its own.
     let owners: Vec<BareJid> = seen.cloned().chain([owner]).collect();

@@ -3,7 +3,7 @@
 //! Notifications go to the owner's and its contacts' resources whose capabilities ask for the node, and to who has subscribed.
 //! The store has checked who may read; what is left to see here is who is here, and whether he has blocked the owner.
 
-use super::super::{avatar, prelude::*};
+use super::super::{avatar, prelude::*, shared_contacts};
 use crate::core::parked::Waiting;
 use crate::core::pubsub::{Change, Event, Item, LastItem};
 use crate::core::session::{Account, Resource};
@@ -19,6 +19,9 @@ pub(super) fn tell(core: &mut Core, conn: ConnId, event: &Event, out: &mut Outpu
     tell_readers(core, conn, event, out);
     if matches!(event.node.as_str(), ns::AVATAR_METADATA | ns::AVATAR_DATA) {
         avatar::refresh(core, conn, &event.owner, out);
+    }
+    if event.node == ns::NICK {
+        shared_contacts::on_renamed(core, &event.owner, out);
     }
 }
 
