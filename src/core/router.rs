@@ -158,6 +158,13 @@ impl Outputs {
         self.reply(conn, iq, |_| {});
     }
 
+    /// Writes the answer to a ping, which brings nothing along that is kept back for an inactive client (XEP-0352).
+    pub fn pong(&mut self, conn: ConnId, iq: &impl Replied) {
+        self.wire.aside(conn, |buf| {
+            open_reply(&mut Writer::new(buf), "iq", "result", Some(iq.id()), iq.to());
+        });
+    }
+
     /// Writes an error reply to a request.
     pub fn reply_error(&mut self, conn: ConnId, iq: &impl Replied, error: StanzaError) {
         self.bounce(conn, "iq", Some(iq.id()), iq.to(), error);

@@ -275,8 +275,16 @@ impl Wire {
         self.append(conn, Some(Mark::None), write);
     }
 
+    /// The same for a stanza that tells nothing of anybody: presence that is kept back goes on waiting.
+    pub fn aside(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(conn, Some(Mark::None), write);
+    }
+
     /// The same for a stanza that offline storage has as well until it is acknowledged.
     pub fn stored_stanza(&mut self, conn: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_quiet(conn) {
+            self.release(conn);
+        }
         self.append(conn, Some(Mark::Stored), write);
     }
 
@@ -555,6 +563,33 @@ mod tests {
         assert!(wire.acknowledge(second, 4));
         assert!(!wire.sent(second, 12));
         assert_eq!(wire.held(), 0);
+    }
+
+    #[test]
+    fn as_much_presence_is_kept_back_as_is_allowed() {
+        let conn = ConnId { slot: 0, generation: 1 };
+        let mut wire = Wire::default();
+        wire.limit(1 << 20);
+        wire.open(conn);
+        wire.set_active(conn, false);
+        let mut expected = Vec::new();
+        for number in 0..=QUIET_PRESENCES_MAX {
+            assert!(wire.unsent(conn).is_empty(), "{number}");
+            for stanza in [b"<old/>", b"<new/>"] {
+                wire.presence(conn, &number.to_string(), |buf| buf.extend_from_slice(stanza));
+                if number == QUIET_PRESENCES_MAX {
+                    break;
+                }
+            }
+            expected.extend_from_slice(if number == QUIET_PRESENCES_MAX { b"<old/>" } else { b"<new/>" });
+        }
+        assert_eq!(wire.unsent(conn), expected, "the last of each, in order, and the one that was too many");
+        assert_eq!(wire.held(), expected.len());
+        wire.aside(conn, |buf| buf.extend_from_slice(b"<pong/>"));
+        wire.presence(conn, "a", |buf| buf.extend_from_slice(b"<a/>"));
+        wire.aside(conn, |buf| buf.extend_from_slice(b"<pong/>"));
+        wire.stored_stanza(conn, |buf| buf.extend_from_slice(b"<stored/>"));
+        assert!(wire.unsent(conn).ends_with(b"<pong/><pong/><a/><stored/>"));
     }
 
     #[test]

@@ -16,6 +16,6 @@ pub(super) const HANDLER: Handler = Handler {
 };
 
 fn pong(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    cx.out.reply_empty(cx.conn, iq);
+    cx.out.pong(cx.conn, iq);
     Ok(Done)
 }

@@ -62,7 +62,7 @@ pub(super) fn on_service(core: &mut Core, conn: ConnId, stanza: Stanza<'_>, out:
             }
         }),
         ("query", ns::DISCO_ITEMS) => list_rooms(core, conn, &stanza, iq, &payload, out),
-        ("ping", ns::PING) => out.reply_empty(conn, &*iq),
+        ("ping", ns::PING) => out.pong(conn, &*iq),
         _ => stanza.refuse(conn, StanzaError::SERVICE_UNAVAILABLE, out),
     }
 }

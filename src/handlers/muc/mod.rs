@@ -381,7 +381,7 @@ fn on_iq(
 
 /// A room that answers is there.
 fn ping(_: &mut Core, _: Now, _: &mut Room, request: &Request<'_>, out: &mut Outputs) -> Outcome {
-    out.reply_empty(request.conn, &*request.stanza.parked());
+    out.pong(request.conn, &*request.stanza.parked());
     Ok(())
 }
 

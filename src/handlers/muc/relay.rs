@@ -52,7 +52,7 @@ pub(super) fn on_iq(
         return Err(if disco { StanzaError::BAD_REQUEST.into() } else { NOT_INSIDE.into() });
     };
     if payload.is("ping", ns::PING) && *asker.nick == *nick {
-        out.reply_empty(conn, &*stanza.parked());
+        out.pong(conn, &*stanza.parked());
         return Ok(());
     }
     let receiver = room.nick_holder(nick).and_then(|key| room.occupant(key)).ok_or(StanzaError::ITEM_NOT_FOUND)?;
