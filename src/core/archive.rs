@@ -205,7 +205,7 @@ pub struct ArchivePage {
     pub complete: bool,
     /// How many there are on all pages, where that costs little.
     pub count: Option<u64>,
-    /// How many of those come before the oldest one here.
+    /// How many of those come before the oldest one here; not of pages that are read backwards.
     pub index: Option<u64>,
 }
 

@@ -517,6 +517,10 @@ pub(super) fn page(tx: &mut Staged<'_>, user: &BareJid, filter: &ArchiveFilter, 
     let ends = page.messages.first().zip(page.messages.last());
     page.bounds = ends.map(|((first, _), (last, _))| (*first, *last));
     count(tx, user, filter, all, &mut page)?;
+    // slixmpp takes the page that reaches the count for the last one, also where it goes backwards from there.
+    if paging.backwards {
+        page.index = None;
+    }
     if paging.flip {
         page.messages.reverse();
     }
