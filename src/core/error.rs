@@ -93,7 +93,9 @@ impl StanzaError {
     /// Writes the `<error/>` element, saying who has found it, and with an address inside the condition (`gone`,
     /// `redirect`) if that is not empty.
     pub fn write_by(&self, by: Option<&str>, address: &str, w: &mut Writer<'_>) {
-        w.open("error", ns::CLIENT).attr_opt("by", by).attr("type", self.kind.name());
+        // The number of XEP-0086: profanity goes by it when it looks for its first list of keys.
+        let code = (self.condition == "item-not-found").then_some("404");
+        w.open("error", ns::CLIENT).attr_opt("by", by).attr_opt("code", code).attr("type", self.kind.name());
         w.open(self.condition, ns::STANZA_ERRORS);
         if !address.is_empty() {
             w.text(address);

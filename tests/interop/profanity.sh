@@ -24,7 +24,7 @@ tmux="tmux -L whinchat-$$ -f /dev/null"
 finish() {
     status=$?
     if [ $status -ne 0 ]; then
-        for who in romeo juliet nurse; do echo "--- $who"; $tmux capture-pane -p -S -200 -t $who || true; done
+        for who in romeo phone juliet nurse; do echo "--- $who"; $tmux capture-pane -p -S -200 -t $who || true; done
         cat "$folder/server.log"
     fi
     $tmux kill-server 2>/dev/null || true
@@ -65,8 +65,9 @@ quits() {
     echo "FAILED: $1 does not quit"
     exit 1
 }
+# $1 is the screen's name; $2 whose account, if it has another name.
 connects() {
-    types "$1" "/connect $1@localhost server 127.0.0.1 port $port tls trust"
+    types "$1" "/connect ${2-$1}@localhost server 127.0.0.1 port $port tls trust"
     sees "$1" "password"
     types "$1" "sweet-sorrow"
     sees "$1" "logged in successfully"
@@ -117,6 +118,65 @@ sees juliet "<< chat message: romeo@localhost"
 types juliet "/win romeo@localhost"
 sees juliet "it is the east"
 
+# A second device of romeo's gets copies of what the first says and hears.
+types romeo "/carbons on"
+starts phone
+types phone "/carbons on"
+connects phone romeo
+# It says so when it knows what the server can do, before which it sends no ping.
+sees phone "OMEMO: cannot publish crypto materials before they are generated"
+types phone "/ping"
+sees phone "Ping response from server"
+types phone "/msg juliet@localhost it is my lady"
+sees juliet "it is my lady"
+types romeo "/win 2"
+sees romeo "it is my lady"
+types romeo "/msg juliet@localhost arise, fair sun"
+sees phone "arise, fair sun"
+types juliet "/msg romeo@localhost good night, good night"
+for who in romeo phone; do
+    sees $who "good night, good night"
+done
+quits phone
+
+# Keys are published and fetched, and what is said under them is read.
+for who in romeo juliet; do
+    types $who "/win 1"
+    types $who "/omemo trustmode blind"
+    types $who "/omemo gen"
+    sees $who "OMEMO crytographic materials generated"
+done
+for who in juliet romeo; do
+    types $who "/clear"
+    types $who "/ping"
+    sees $who "Ping response from server"
+done
+types romeo "/omemo start juliet@localhost"
+sees romeo "[OMEMO]"
+for _ in 1 2; do
+    types romeo "/win 1"
+    types romeo "/clear"
+    types romeo "/ping"
+    sees romeo "Ping response from server"
+    types romeo "/win 2"
+done
+types romeo "under love's heavy burden"
+types juliet "/win 2"
+sees juliet "under love's heavy burden"
+
+types romeo "/omemo end"
+types romeo "/win 1"
+
+# A bookmark is kept while nobody is there.
+types nurse "/bookmark add garden@conference.localhost"
+sees nurse "Bookmark added for garden@conference.localhost"
+types nurse "/disconnect"
+sees nurse "nurse@localhost logged out successfully"
+types nurse "/clear"
+connects nurse
+types nurse "/bookmark list"
+sees nurse "garden@conference.localhost"
+
 # A room, locked until its form is submitted. Then two others come: one is invited, one was made a member.
 types juliet "/join hall@conference.localhost"
 sees juliet "Room locked, requires configuration"
@@ -149,4 +209,4 @@ types juliet "/kick romeo enough"
 sees romeo "Kicked from hall@conference.localhost by juliet, reason: enough"
 types juliet "/room destroy"
 sees nurse "destroyed"
-echo "profanity: 3 clients registered, two subscribed both ways, chatted, and one got its offline message; one made a room, all talked in it"
+echo "profanity: 3 clients registered, two subscribed both ways, chatted, and one got its offline message; a second device got copies; keys were exchanged; one made a room, all talked in it"

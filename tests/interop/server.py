@@ -37,10 +37,13 @@ class Server:
         log = open(self.folder / "server.log", "ab")
         self.process = subprocess.Popen([self.binary, "run", "--config", str(self.config)], stderr=log, stdout=log)
         deadline = time.monotonic() + 20
-        for port in (self.starttls, self.tls, self.plain):
+        addresses = [("127.0.0.1", port) for port in (self.starttls, self.tls, self.plain)]
+        for address in (*addresses, str(self.folder / "data" / "admin.sock")):
             while True:
                 try:
-                    socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+                    with socket.socket(family) as probe:
+                        probe.connect(address)
                     break
                 except OSError:
                     if self.process.poll() is not None or time.monotonic() > deadline:

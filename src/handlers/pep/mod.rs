@@ -29,6 +29,8 @@ pub(crate) use notify::{Run, on_last_items};
 pub(super) const HANDLER: Handler = Handler {
     name: "pep",
     spec: "XEP-0163 1.2, XEP-0060 1.26",
+    // Of an account; profanity looks for it here, and publishes no keys where it is missing.
+    features: &["http://jabber.org/protocol/pubsub#publish-options"],
     account_features: &[
         ns::PUBSUB,
         "http://jabber.org/protocol/pubsub#access-open",
