@@ -1,8 +1,6 @@
 //! What does not depend on the machine and must not grow: counted here, compared with `benches/baseline.toml`. What only the
 //! real process shows is counted by `benches/ratchet.py`.
 
-// The benchmarks use the rest of it.
-#[allow(dead_code)]
 #[path = "../benches/house/mod.rs"]
 mod house;
 

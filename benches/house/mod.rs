@@ -1,4 +1,8 @@
-//! A server without sockets and the loop around it, for the benchmarks and for the test that counts (`tests/costs.rs`).
+//! A server without sockets and the loop around it, for the benchmarks and for the tests that count (`tests/costs.rs`) and that
+//! enter rooms (`tests/entry.rs`).
+
+// Each of them needs a part of it.
+#![allow(dead_code)]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -28,6 +32,7 @@ pub struct House {
     opened: u32,
     dirty: Vec<ConnId>,
     requests: Vec<(Ticket, StoreRequest)>,
+    steps: usize,
 }
 
 /// Lets everybody in, where logging in is not what is measured.
@@ -65,11 +70,21 @@ impl House {
         }
         let core = Core::new(config, Seeds { random: [1; 32], installation: store.secret() }, scram);
         let now = Now { mono: Duration::from_secs(1000), utc: UtcTime(1_795_375_850_000) };
-        House { core, out: Outputs::default(), store, now, opened: 0, dirty: Vec::new(), requests: Vec::new() }
+        House {
+            core,
+            out: Outputs::default(),
+            store,
+            now,
+            opened: 0,
+            dirty: Vec::new(),
+            requests: Vec::new(),
+            steps: 0,
+        }
     }
 
     /// One step and all that follows from it.
     pub fn step(&mut self, input: Input<'_>) -> usize {
+        self.steps += 1;
         let consumed = self.core.step(self.now, input, &mut self.out).consumed;
         self.out.conns.retain(|order| matches!(order, ConnOrder::Abort(_)));
         assert!(self.out.conns.is_empty(), "the server gave up a connection");
@@ -102,13 +117,50 @@ impl House {
         }
     }
 
-    /// Sends all that is to be sent: bytes.
+    /// Offers bytes once: how many of them were taken.
+    pub fn offer(&mut self, conn: ConnId, unread: &[u8]) -> usize {
+        let consumed = self.step(Input::Bytes { conn, unread });
+        self.settle();
+        consumed
+    }
+
+    /// Steps so far.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// What is due at once, if there is something.
+    pub fn turn(&mut self) -> bool {
+        let is_due = self.core.next_deadline().is_some_and(|due| due <= self.now.mono);
+        if is_due {
+            self.step(Input::Deadline);
+            self.settle();
+        }
+        is_due
+    }
+
+    /// Whether nothing waits for a connection.
+    pub fn is_quiet(&self, conn: ConnId) -> bool {
+        self.out.wire.pending(conn) == 0
+    }
+
+    /// What a connection is sent; it takes all.
+    pub fn take(&mut self, conn: ConnId) -> String {
+        let text = String::from_utf8_lossy(self.out.wire.unsent(conn)).into_owned();
+        if self.out.wire.sent(conn, text.len()) {
+            self.step(Input::Flushed { conn });
+            self.settle();
+        }
+        text
+    }
+
+    /// Sends all that is to be sent, and does what is due at once: bytes.
     pub fn flush(&mut self) -> usize {
         let mut bytes = 0;
         let mut dirty = std::mem::take(&mut self.dirty);
         loop {
             self.out.wire.take_dirty(&mut dirty);
-            if dirty.is_empty() {
+            if dirty.is_empty() && !self.turn() {
                 break;
             }
             for &conn in &dirty {

@@ -91,6 +91,8 @@ pub struct Limits {
     pub rooms_per_account_max: usize,
     /// Occupants of one room at once; admins may come in above it.
     pub room_occupants_max: usize,
+    /// Presences written in one turn of the loop for those who enter rooms.
+    pub room_slice: usize,
     /// Accounts with an affiliation to one room.
     pub room_members_max: usize,
     /// Lines kept of one room.
@@ -175,6 +177,7 @@ impl Default for Limits {
             private_total_bytes_max: 512 * 1024,
             rooms_per_account_max: 50,
             room_occupants_max: 500,
+            room_slice: 256,
             room_members_max: 2000,
             room_history_max: 50,
             room_history_bytes_max: 128 * 1024,
@@ -285,6 +288,7 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("private_total_bytes_max", K, G, |l| Slot::Bytes(&mut l.private_total_bytes_max)),
     key("rooms_per_account_max", 0, 1_000_000, |l| Slot::Count(&mut l.rooms_per_account_max)),
     key("room_occupants_max", 2, 100_000, |l| Slot::Count(&mut l.room_occupants_max)),
+    key("room_slice", 1, 100_000, |l| Slot::Count(&mut l.room_slice)),
     key("room_members_max", 2, 100_000, |l| Slot::Count(&mut l.room_members_max)),
     key("room_history_max", 0, 10_000, |l| Slot::Count(&mut l.room_history_max)),
     key("room_history_bytes_max", 0, G, |l| Slot::Bytes(&mut l.room_history_bytes_max)),

@@ -245,7 +245,7 @@ impl Core {
 
     /// When to call with [`Input::Deadline`] if nothing else happens before, on the clock of [`Now::mono`].
     pub fn next_deadline(&self) -> Option<Duration> {
-        [self.timers.next(), self.stops_at, self.shared.push.next()].into_iter().flatten().min()
+        [self.timers.next(), self.stops_at, self.shared.push.next(), self.shared.muc.next()].into_iter().flatten().min()
     }
 
     /// Whether [`Outputs::delivered`] is filled.
@@ -257,6 +257,7 @@ impl Core {
         self.release_senders(conn, out);
         handlers::offline::on_flushed(self, conn, out);
         handlers::pep::on_flushed(self, conn, out);
+        handlers::muc::on_taken(self, conn);
     }
 
     fn on_shutdown(&mut self, now: Now, out: &mut Outputs) {

@@ -342,7 +342,15 @@ impl Core {
         }
     }
 
-    fn unpark(&mut self, conn: ConnId, out: &mut Outputs) {
+    /// A stream is not read until [`Core::unpark`]; it waits for something else than the store.
+    pub(crate) fn park(&mut self, conn: ConnId) {
+        if let Some(stream) = self.streams.get_mut(conn) {
+            stream.hold.parked = true;
+        }
+    }
+
+    /// A stream is read again.
+    pub(crate) fn unpark(&mut self, conn: ConnId, out: &mut Outputs) {
         if let Some(stream) = self.streams.get_mut(conn) {
             stream.hold.parked = false;
             out.conns.push(super::ConnOrder::Resume(conn));

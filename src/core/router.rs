@@ -8,7 +8,7 @@ use crate::core::session::{Account, AccountId, Resource};
 use crate::core::stream::{Phase, ThenStream};
 use crate::core::{Core, Limits, Now, Outputs};
 use crate::handlers::{self, Handled, RequestKind, Target};
-use crate::jid::{BareJid, JidRef};
+use crate::jid::{BareJid, FullJid, JidRef};
 use crate::xml::{Element, Frame, Kind, Tree, Writer, attribute_value, ns};
 
 /// What a handler sees and may do during one request.
@@ -382,6 +382,12 @@ impl Core {
         let jid = JidRef::parse(full).ok()?;
         let resource = self.accounts.find(jid.bare())?.resource_named(jid.resource()?)?;
         Some(resource.conn)
+    }
+
+    /// Whether a connection is that of this resource.
+    pub(crate) fn is_bound_as(&self, conn: ConnId, jid: &FullJid) -> bool {
+        let bound = self.account_id(conn).and_then(|account| self.accounts.get(account).resource(conn));
+        bound.is_some_and(|resource| resource.jid == *jid)
     }
 
     /// The account of a bound stream.

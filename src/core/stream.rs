@@ -524,6 +524,7 @@ impl Core {
             out.stop = true;
         }
         handlers::push::on_deadline(self, now, out);
+        handlers::muc::on_deadline(self, now, out);
         while let Some((at, conn, due)) = self.timers.pop(now.mono) {
             let Some(stream) = self.streams.get_mut(conn) else { continue };
             if stream.deadlines.at(due) != Some(at) {

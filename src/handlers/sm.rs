@@ -292,6 +292,7 @@ fn on_answer(core: &mut Core, now: Now, conn: ConnId, frame: &Frame<'_>, out: &m
 fn acknowledge(core: &mut Core, now: Now, conn: ConnId, told: ConnId, h: u32, out: &mut Outputs) -> bool {
     if out.wire.acknowledge(conn, h) {
         offline::on_acknowledged(core, conn, out);
+        muc::on_taken(core, conn);
         return true;
     }
     let sent = out.wire.unacked(conn).map_or(0, |unacked| unacked.sent());

@@ -87,6 +87,8 @@ pub struct Machine {
     waiting: VecDeque<(Ticket, StoreRequest)>,
     /// The store answers only what [`Machine::commit`] lets it.
     store_is_stalled: bool,
+    /// What is due at once waits for [`Machine::turn`].
+    turns_are_stalled: bool,
     resumed: VecDeque<ConnId>,
     commands: u64,
     /// Answers to commands, oldest first.
@@ -94,7 +96,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(config: Config, medium: Medium, pace: Pace) -> Machine {
+    pub fn new(mut config: Config, medium: Medium, pace: Pace) -> Machine {
+        // Whoever enters a room does it in the smallest slices, unless they are the script's subject.
+        if pace != Pace::Whole && config.limits.room_slice == whinchat::config::Limits::default().room_slice {
+            config.limits.room_slice = 1;
+        }
         let seed = if let Pace::Pieces(seed) = pace { seed } else { 0 };
         let mut random = SplitMix(seed);
         let store = Faults::new(Disk::with_cast(&config, medium));
@@ -110,6 +116,7 @@ impl Machine {
             slots: Vec::new(),
             waiting: VecDeque::new(),
             store_is_stalled: false,
+            turns_are_stalled: false,
             resumed: VecDeque::new(),
             commands: 0,
             answers: VecDeque::new(),
@@ -151,6 +158,28 @@ impl Machine {
         Ok(())
     }
 
+    /// Whether what is due at once waits, as if the loop had other things to do.
+    pub fn stall_turns(&mut self, on: bool) {
+        self.turns_are_stalled = on;
+        self.settle();
+    }
+
+    /// So many turns of a loop that is stalled; there must be something to do in each.
+    pub fn turn(&mut self, count: usize) -> Result<(), String> {
+        for turn in 0..count {
+            if !self.is_due() {
+                return Err(format!("there was something to do in {turn} turns only"));
+            }
+            self.step(Input::Deadline);
+            self.settle();
+        }
+        Ok(())
+    }
+
+    fn is_due(&self) -> bool {
+        self.core.next_deadline().is_some_and(|due| due <= self.now.mono)
+    }
+
     /// Whether a failure that was asked for has not come yet.
     pub fn failure_is_due(&self) -> bool {
         self.store.is_due()
@@ -175,6 +204,7 @@ impl Machine {
             slots: Vec::new(),
             waiting: VecDeque::new(),
             store_is_stalled: false,
+            turns_are_stalled: false,
             resumed: VecDeque::new(),
             commands: 0,
             answers: VecDeque::new(),
@@ -285,6 +315,8 @@ impl Machine {
                 self.resume(conn);
             } else if !self.waiting.is_empty() && !self.store_is_stalled {
                 self.answer(self.waiting.len());
+            } else if self.is_due() && !self.turns_are_stalled {
+                self.step(Input::Deadline);
             } else if !self.outputs_are_due() {
                 return;
             }
@@ -312,6 +344,9 @@ impl Machine {
             && let Some(conn) = self.resumed.pop_front()
         {
             self.resume(conn);
+        }
+        if self.random.below(2) == 0 && self.is_due() && !self.turns_are_stalled {
+            self.step(Input::Deadline);
         }
     }
 

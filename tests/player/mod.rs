@@ -150,6 +150,8 @@ impl Player {
             Step::Restart(rounds) => self.restart(*rounds)?,
             Step::FailStore(error) => self.machine().fail_store(*error),
             Step::StallStore(on) => self.machine().stall_store(*on),
+            Step::StallTurns(on) => self.machine().stall_turns(*on),
+            Step::Turn(count) => self.machine().turn(*count)?,
             Step::Commit(count) => self.machine().commit(*count)?,
             Step::Command(words) => self.command(words)?,
             Step::Answer(expected) => self.answer(expected)?,

@@ -40,6 +40,10 @@ pub enum Step {
     FailStore(StoreError),
     /// `stall store` and `unstall store`: whether it answers nothing of itself.
     StallStore(bool),
+    /// `stall turns` and `unstall turns`: whether what is due at once waits.
+    StallTurns(bool),
+    /// `turn`: so many turns of a stalled loop.
+    Turn(usize),
     /// `commit`: a stalled store answers so many requests.
     Commit(usize),
     /// `command`
@@ -131,6 +135,10 @@ fn step(line: &str, words: &[&str]) -> Result<Step, String> {
         ["close", rest @ ..] => Step::Close { name: rest.concat() },
         ["stall", "store"] => Step::StallStore(true),
         ["unstall", "store"] => Step::StallStore(false),
+        ["stall", "turns"] => Step::StallTurns(true),
+        ["unstall", "turns"] => Step::StallTurns(false),
+        ["turn"] => Step::Turn(1),
+        ["turn", count] => Step::Turn(count.parse().map_err(|_| "turn is followed by a number")?),
         ["commit", count] => Step::Commit(count.parse().map_err(|_| "commit is followed by a number")?),
         ["stall", rest @ ..] => Step::Stall { name: rest.concat(), on: true },
         ["unstall", rest @ ..] => Step::Stall { name: rest.concat(), on: false },

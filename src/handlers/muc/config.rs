@@ -4,7 +4,7 @@
 //! is not known is ignored. The field `preset` sets at once all that makes a private group or a public channel, whatever the
 //! other fields say of that; name, description, language and bounds stay those of the form.
 
-use super::presence::{empty, put_out};
+use super::presence::{empty, put_all_out};
 use super::room::{End, Notice, Room};
 use super::{Change, Outcome, Refusal, Request, commit};
 use crate::core::Limits;
@@ -379,9 +379,7 @@ fn settle(core: &mut Core, room: &mut Room, before: &RoomConfig, out: &mut Outpu
     if after.members_only && !before.members_only {
         let strangers = room.occupants().filter(|(_, occupant)| occupant.affiliation < Affiliation::Member);
         let strangers: Vec<usize> = strangers.map(|(key, _)| key).collect();
-        for key in strangers {
-            put_out(core, room, key, &Notice { codes: &[322], ..Notice::default() }, out);
-        }
+        put_all_out(core, room, &strangers, &Notice { codes: &[322], ..Notice::default() }, out);
     }
 }
 

@@ -17,6 +17,7 @@ mod archive;
 mod card;
 mod config;
 mod disco;
+mod entry;
 mod history;
 mod invite;
 mod message;
@@ -42,6 +43,7 @@ use crate::core::session::AccountId;
 use crate::jid::{BareJid, FullJid, Jid, JidRef};
 use crate::xml::{Frame, Kind, Tree};
 pub(super) use disco::write_service_item;
+pub(crate) use entry::{on_deadline, on_taken};
 use history::History;
 use room::{Notice, Room};
 
@@ -62,6 +64,8 @@ pub(crate) struct Rooms {
     archived: Vec<Box<str>>,
     /// Of which `occupant-id`s are made.
     secret: [u8; 32],
+    /// What is left to do for those who are entering.
+    slices: entry::Slices,
     held: usize,
 }
 
@@ -120,6 +124,8 @@ enum Refusal {
     Error(StanzaError),
     /// A change of the room is on its way; it is tried again behind that.
     Busy,
+    /// The sender is not done with entering; it is looked at behind that.
+    Early,
 }
 
 impl From<StanzaError> for Refusal {
@@ -180,6 +186,20 @@ impl<'a> Stanza<'a> {
             id: self.id.map(own),
             type_: self.type_.map(own),
             xml: self.xml,
+            rest: self.rest,
+        }
+    }
+
+    fn copied(&self) -> Stanza<'static> {
+        let own = |text: &Cow<'_, str>| Cow::Owned(text.as_ref().to_owned());
+        Stanza {
+            kind: self.kind,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            to_written: own(&self.to_written),
+            id: self.id.as_ref().map(own),
+            type_: self.type_.as_ref().map(own),
+            xml: self.xml.clone(),
             rest: self.rest,
         }
     }
@@ -298,8 +318,7 @@ fn load(core: &mut Core, conn: ConnId, stanza: Stanza<'static>, out: &mut Output
     }
     let room = stanza.to.to_bare();
     let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
-        let bound = core.account_id(conn).and_then(|account| core.accounts.get(account).resource(conn));
-        if bound.is_none_or(|resource| resource.jid != stanza.from) {
+        if !core.is_bound_as(conn, &stanza.from) {
             return;
         }
         match (core.shared.muc.find(stanza.to.bare()), reply) {
@@ -339,6 +358,9 @@ fn visit<R>(core: &mut Core, key: usize, run: impl FnOnce(&mut Core, &mut Room) 
 
 fn on_room(core: &mut Core, now: Now, conn: ConnId, key: usize, stanza: Stanza<'_>, out: &mut Outputs) {
     let outcome = visit(core, key, |core, room| {
+        if entry::is_coming(room, conn) {
+            return Err(Refusal::Early);
+        }
         let tree = Tree::spliced(&stanza.xml);
         let root = tree.root();
         match stanza.kind {
@@ -352,6 +374,10 @@ fn on_room(core: &mut Core, now: Now, conn: ConnId, key: usize, stanza: Stanza<'
         Some(Ok(())) | None => {}
         Some(Err(Refusal::Error(error))) => stanza.refuse(conn, error, out),
         Some(Err(Refusal::Busy)) => load(core, conn, stanza.into_owned(), out),
+        Some(Err(Refusal::Early)) => {
+            let stanza = stanza.into_owned();
+            visit(core, key, |core, room| entry::defer(core, conn, room, stanza, out));
+        }
     }
 }
 
@@ -466,8 +492,12 @@ pub(super) fn on_unavailable(core: &mut Core, conn: ConnId, xml: &[u8], out: &mu
 pub(super) fn move_session(core: &mut Core, from: ConnId, to: ConnId) {
     let Some(rooms) = core.shared.muc.by_conn.remove(&from) else { return };
     for key in &rooms {
-        visit(core, *key, |_, room| room.move_session(from, to));
+        visit(core, *key, |core, room| {
+            room.move_session(from, to);
+            entry::on_moved(core, room);
+        });
     }
+    core.shared.muc.slices.move_session(from, to);
     core.shared.muc.by_conn.insert(to, rooms);
 }
 

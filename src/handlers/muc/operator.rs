@@ -88,7 +88,7 @@ fn on_room(core: &mut Core, now: Now, id: CommandId, jid: BareJid, key: usize, o
         Some(Ok(())) => {}
         Some(Err(Refusal::Error(error))) => answer(id, Err(error), out),
         // A change is on its way: behind it comes the answer to another load.
-        Some(Err(Refusal::Busy)) => load(core, id, jid, order, out),
+        Some(Err(Refusal::Busy | Refusal::Early)) => load(core, id, jid, order, out),
         None => out.answers.push((id, Answer::Refused(StoreError::NotFound))),
     }
 }

@@ -5,17 +5,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::history::{self, History, Wanted};
+use super::history::History;
 use super::room::{Notice, Occupant, Payload, Room, Session, escaped};
-use super::{Outcome, Stanza, TOMBSTONE_MILLIS, on_room};
-use crate::core::error::ErrorType;
-use crate::core::rooms::{Affiliation, Role, RoomRecord, Tombstone};
+use super::{Outcome, Stanza, TOMBSTONE_MILLIS, entry, on_room};
+use crate::core::rooms::{Role, RoomRecord, Tombstone};
 use crate::handlers::prelude::*;
 use crate::jid::BareJid;
 use crate::xml::{Kind, Tree};
 
-/// By how much admins may overfill a room (section 7.2.9).
-const ADMINS_ABOVE: usize = 16;
 /// The occupant was removed because of an error or a lost session (section 14).
 const REMOVED: [u16; 2] = [307, 333];
 
@@ -32,12 +29,12 @@ pub(super) fn on_presence(
     let inside = room.session_holder(conn);
     let entering = root.child("x", ns::MUC);
     match (stanza.type_.as_deref(), inside, entering) {
-        (None, None, Some(x)) => enter(core, now, room, conn, stanza, root, &x, out),
+        (None, None, Some(x)) => entry::enter(core, now, room, conn, stanza, root, &x, out),
         (None, None, None) | (Some("unavailable"), None, _) => {
             refuse_stranger(conn, stanza, out);
             Ok(())
         }
-        (None, Some(key), x) => stay(core, now, room, conn, key, stanza, root, x.as_ref(), out),
+        (None, Some(key), x) => stay(core, now, room, conn, key, stanza, root, x.is_some(), out),
         (Some("unavailable"), Some(_), _) => {
             core.shared.muc.unnote(conn, room.key);
             leave(core, room, conn, payload_of(root), &[], out);
@@ -54,7 +51,7 @@ pub(super) fn on_presence(
 }
 
 /// What of a presence is the sender's own to say.
-fn payload_of(root: &Element<'_>) -> Payload {
+pub(super) fn payload_of(root: &Element<'_>) -> Payload {
     let mut children = Vec::new();
     for child in root.children() {
         let ours = matches!(child.ns(), ns::MUC | ns::MUC_USER | ns::OCCUPANT_ID)
@@ -67,7 +64,7 @@ fn payload_of(root: &Element<'_>) -> Payload {
 }
 
 /// The nick that a presence is addressed to.
-fn wanted_nick<'s>(stanza: &'s Stanza<'_>) -> Result<&'s str, StanzaError> {
+pub(super) fn wanted_nick<'s>(stanza: &'s Stanza<'_>) -> Result<&'s str, StanzaError> {
     let nick = stanza.to.resource().ok_or(StanzaError::JID_MALFORMED)?;
     if nick.trim().is_empty() {
         return Err(StanzaError::NOT_ACCEPTABLE.text("A nick is more than white space."));
@@ -76,83 +73,11 @@ fn wanted_nick<'s>(stanza: &'s Stanza<'_>) -> Result<&'s str, StanzaError> {
 }
 
 /// Whether `user` may have this nick (sections 7.2.8 and 7.10).
-fn check_nick(room: &Room, nick: &str, user: &str) -> Result<(), StanzaError> {
+pub(super) fn check_nick(room: &Room, nick: &str, user: &str) -> Result<(), StanzaError> {
     let holder = room.nick_holder(nick).and_then(|key| room.occupant(key));
     let taken = holder.is_some_and(|holder| holder.user.as_str() != user);
     let promised = room.promised_to(nick).is_some_and(|owner| owner.as_str() != user);
-    if taken || promised { Err(StanzaError::CONFLICT) } else { Ok(()) }
-}
-
-/// Whether somebody may enter (sections 7.2.5 to 7.2.10).
-fn admit(core: &Core, room: &Room, user: &str, nick: &str, password: &str) -> Result<Affiliation, StanzaError> {
-    let affiliation = room.record.affiliation(user);
-    let config = room.config();
-    if affiliation == Affiliation::Outcast {
-        return Err(StanzaError::FORBIDDEN);
-    }
-    if room.locked && affiliation < Affiliation::Owner {
-        return Err(StanzaError::ITEM_NOT_FOUND.text("The room is not configured yet."));
-    }
-    if !config.password.is_empty() && config.password != password {
-        return Err(StanzaError::NOT_AUTHORIZED);
-    }
-    if config.members_only && affiliation < Affiliation::Member {
-        return Err(StanzaError::REGISTRATION_REQUIRED);
-    }
-    check_nick(room, nick, user)?;
-    let occupants_max = match config.occupants_max {
-        0 => core.limits.room_occupants_max,
-        own => usize::from(own).min(core.limits.room_occupants_max),
-    };
-    let above = if affiliation >= Affiliation::Admin { ADMINS_ABOVE } else { 0 };
-    if room.len() >= occupants_max + above {
-        return Err(StanzaError::SERVICE_UNAVAILABLE.kind(ErrorType::Wait).text("The room is full."));
-    }
-    Ok(affiliation)
-}
-
-#[allow(clippy::too_many_arguments)]
-fn enter(
-    core: &mut Core,
-    now: Now,
-    room: &mut Room,
-    conn: ConnId,
-    stanza: &Stanza<'_>,
-    root: &Element<'_>,
-    x: &Element<'_>,
-    out: &mut Outputs,
-) -> Outcome {
-    let nick = wanted_nick(stanza)?;
-    let user = stanza.from.to_bare();
-    let password = x.child("password", ns::MUC).map(|password| password.text().into_owned()).unwrap_or_default();
-    let affiliation = admit(core, room, user.as_str(), nick, &password)?;
-    let payload = payload_of(root);
-    let rooms_max = core.limits.directed_presence_max;
-    if payload.children.len() > core.limits.presence_bytes_max {
-        return Err(StanzaError::POLICY_VIOLATION.text("The presence is too big.").into());
-    }
-    if core.shared.muc.by_conn.get(&conn).is_some_and(|rooms| rooms.len() >= rooms_max) {
-        return Err(StanzaError::RESOURCE_CONSTRAINT.text("The session is in too many rooms.").into());
-    }
-    let role = room.initial_role(affiliation);
-    let key = match room.nick_holder(nick) {
-        Some(key) => key,
-        None => {
-            let from = escaped(&format!("{}/{nick}", room.jid));
-            let id = occupant_id(&core.shared.muc.secret, &room.jid, &user);
-            let seen = room.config().presence.contains(role);
-            room.add_occupant(Occupant { nick: nick.into(), from, user, affiliation, role, id, sessions: Vec::new(), seen })
-        }
-    };
-    let to = escaped(stanza.from.as_str());
-    room.add_session(key, Session { conn, jid: stanza.from.clone(), to, presence: payload });
-    core.shared.muc.note(conn, room.key);
-    let new = room.locked && room.len() == 1;
-    welcome(now, room, conn, stanza, Wanted::parse(x), new, out);
-    if let Some(occupant) = room.occupant(key) {
-        tell_others(room, occupant, conn, out);
-    }
-    Ok(())
+    if taken || promised || entry::is_reserved(room, nick, user) { Err(StanzaError::CONFLICT) } else { Ok(()) }
 }
 
 /// `occupant-id`: the same for an account and a room for ever, and nothing that could be guessed back (XEP-0421).
@@ -162,51 +87,15 @@ pub(super) fn occupant_id(secret: &[u8; 32], room: &BareJid, user: &BareJid) -> 
     URL_SAFE_NO_PAD.encode(mac.chain_update(user.as_str()).finalize().into_bytes()).into()
 }
 
-/// All but the session itself; its siblings under the same nick count as others.
-fn tell_others(room: &Room, occupant: &Occupant, conn: ConnId, out: &mut Outputs) {
-    let Some(shown) = occupant.sessions.last() else { return };
-    room.announce_to_rest(occupant, shown, &Notice::default(), out);
-    for sibling in occupant.sessions.iter().filter(|session| session.conn != conn) {
-        room.tell_of(occupant, sibling, occupant.role, true, &Notice::default(), out);
-    }
-}
-
 /// A new moderator is told what only moderators see: addresses, and who is not shown to everybody.
 pub(super) fn show_hidden(room: &Room, moderator: &Occupant, out: &mut Outputs) {
     for (_, other) in room.occupants().filter(|(_, other)| !std::ptr::eq(*other, moderator)) {
         if !room.config().non_anonymous || !other.seen {
             for session in &moderator.sessions {
-                room.tell_of(other, session, Role::Moderator, false, &Notice::default(), out);
+                room.tell_of(other, session.receiver(), Role::Moderator, false, &Notice::default(), out);
             }
         }
     }
-}
-
-/// What who enters is sent, in the order of section 7.1: the others, itself, what was said, the subject (PROTOCOL MU-02).
-fn welcome(
-    now: Now,
-    room: &Room,
-    conn: ConnId,
-    stanza: &Stanza<'_>,
-    wanted: Wanted,
-    new: bool,
-    out: &mut Outputs,
-) {
-    let Some(occupant) = room.occupant_of(conn) else { return };
-    let Some(session) = occupant.sessions.iter().find(|session| session.conn == conn) else { return };
-    for (_, other) in room.occupants() {
-        let visible = other.seen || occupant.role == Role::Moderator;
-        if visible && !std::ptr::eq(other, occupant) {
-            room.tell_of(other, session, occupant.role, false, &Notice::default(), out);
-        }
-    }
-    let config = room.config();
-    let codes = [(100, config.non_anonymous), (170, room.is_logged()), (201, new)];
-    let codes: Vec<u16> = codes.into_iter().filter(|(_, applies)| *applies).map(|(code, _)| code).collect();
-    let notice = Notice { own_codes: &codes, id: stanza.id.as_deref(), ..Notice::default() };
-    room.tell_of(occupant, session, occupant.role, true, &notice, out);
-    history::replay(now, room, session, wanted, out);
-    history::show_subject(room, session, out);
 }
 
 /// Presence of somebody who is in the room already.
@@ -219,7 +108,7 @@ fn stay(
     key: usize,
     stanza: &Stanza<'_>,
     root: &Element<'_>,
-    x: Option<&Element<'_>>,
+    enters: bool,
     out: &mut Outputs,
 ) -> Outcome {
     let nick = wanted_nick(stanza)?;
@@ -232,19 +121,14 @@ fn stay(
         change_nick(room, key, nick, out)?;
     }
     room.set_presence(conn, payload);
-    let Some(occupant) = room.occupant(key) else { return Ok(()) };
-    match x {
-        // The client has lost track: it gets all as if it had just entered (section 7.2.1).
-        Some(x) => {
-            welcome(now, room, conn, stanza, Wanted::parse(x), false, out);
-            if renamed {
-                tell_others(room, occupant, conn, out);
-            }
+    if enters {
+        entry::enter_again(core, now, room, conn, stanza, out);
+        if let Some(occupant) = room.occupant(key).filter(|_| renamed) {
+            entry::tell_others(room, occupant, conn, out);
         }
-        None => {
-            let notice = Notice { id: stanza.id.as_deref(), ..Notice::default() };
-            room.announce(occupant, None, &notice, out);
-        }
+    } else if let Some(occupant) = room.occupant(key) {
+        let notice = Notice { id: stanza.id.as_deref(), ..Notice::default() };
+        room.announce(occupant, None, &notice, out);
     }
     Ok(())
 }
@@ -295,7 +179,7 @@ fn leave(core: &mut Core, room: &mut Room, conn: ConnId, payload: Payload, codes
 fn tell_gone(room: &Room, mut gone: Occupant, session: Session, notice: &Notice<'_>, out: &mut Outputs) {
     gone.sessions.push(session);
     if let Some(session) = gone.sessions.last() {
-        room.tell_of(&gone, session, gone.role, true, notice, out);
+        room.tell_of(&gone, session.receiver(), gone.role, true, notice, out);
     }
 }
 
@@ -303,23 +187,19 @@ fn tell_gone(room: &Room, mut gone: Occupant, session: Session, notice: &Notice<
 pub(super) fn leave_with(core: &mut Core, room: &mut Room, conn: ConnId, xml: &[u8], out: &mut Outputs) {
     let text = std::str::from_utf8(xml).unwrap_or_default();
     let payload = Tree::parse(text, ns::CLIENT).map(|tree| payload_of(&tree.root())).unwrap_or_default();
-    leave(core, room, conn, payload, &[], out);
+    if !entry::give_up(core, room, conn, &Notice { unavailable: true, ..Notice::default() }, out) {
+        leave(core, room, conn, payload, &[], out);
+    }
 }
 
 /// Puts an occupant out with all its sessions; `notice` says why.
 pub(super) fn put_out(core: &mut Core, room: &mut Room, key: usize, notice: &Notice<'_>, out: &mut Outputs) {
-    let Some(mut occupant) = room.remove_occupant(key) else { return };
-    for session in &mut occupant.sessions {
-        core.shared.muc.unnote(session.conn, room.key);
-        session.presence = Payload::default();
-    }
-    room.announce(&occupant, None, &Notice { unavailable: true, ..*notice }, out);
+    put_all_out(core, room, &[key], notice, out);
 }
 
-/// Everybody is out, and told of that alone.
-pub(super) fn empty(core: &mut Core, room: &mut Room, notice: &Notice<'_>, out: &mut Outputs) {
-    let keys: Vec<usize> = room.occupants().map(|(key, _)| key).collect();
-    let gone: Vec<Occupant> = keys.into_iter().filter_map(|key| room.remove_occupant(key)).collect();
+/// Puts occupants out. Each is told of itself alone, and who stays of each.
+pub(super) fn put_all_out(core: &mut Core, room: &mut Room, keys: &[usize], notice: &Notice<'_>, out: &mut Outputs) {
+    let gone: Vec<Occupant> = keys.iter().filter_map(|key| room.remove_occupant(*key)).collect();
     for mut occupant in gone {
         for session in &mut occupant.sessions {
             core.shared.muc.unnote(session.conn, room.key);
@@ -327,6 +207,13 @@ pub(super) fn empty(core: &mut Core, room: &mut Room, notice: &Notice<'_>, out: 
         }
         room.announce(&occupant, None, &Notice { unavailable: true, ..*notice }, out);
     }
+}
+
+/// Everybody is out, and told of that alone; nobody comes in who is on the way.
+pub(super) fn empty(core: &mut Core, room: &mut Room, notice: &Notice<'_>, out: &mut Outputs) {
+    entry::turn_away(core, room, &Notice { unavailable: true, ..*notice }, out);
+    let keys: Vec<usize> = room.occupants().map(|(key, _)| key).collect();
+    put_all_out(core, room, &keys, notice, out);
 }
 
 /// An error that an occupant sends back: some mean that it does not get what the room sends (PROTOCOL MU-35).

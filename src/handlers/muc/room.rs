@@ -1,9 +1,12 @@
 //! A room in use: who is in it, and what they are sent.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+
 use hashbrown::HashMap;
-use slab::Slab;
 
 use super::Change;
+use super::entry::{Entering, Showing};
 use super::history::History;
 use super::relay::Relayed;
 use crate::core::effects::ConnId;
@@ -32,7 +35,14 @@ pub(super) struct Room {
     may_archive: bool,
     pub(super) history: History,
     pub(super) relayed: Relayed,
-    occupants: Slab<Occupant>,
+    /// Sessions that are being told who is here, and are not here themselves yet (`entry`).
+    pub(super) entering: VecDeque<Entering>,
+    /// Occupants that the others are being told of, one behind the other.
+    pub(super) showing: VecDeque<Showing>,
+    /// By number, in the order in which they came.
+    occupants: BTreeMap<usize, Occupant>,
+    /// Number of the next one.
+    next: usize,
     by_nick: HashMap<Box<str>, usize>,
     by_conn: HashMap<ConnId, usize>,
     /// What the occupants' presence comes to, in bytes.
@@ -41,6 +51,8 @@ pub(super) struct Room {
 
 /// Somebody in the room, with one session or several (section 7.2.8).
 pub(super) struct Occupant {
+    /// Who came later has a higher one; never given twice.
+    pub(super) key: usize,
     pub(super) nick: Box<str>,
     /// Room and nick, escaped for an attribute.
     pub(super) from: Box<str>,
@@ -53,6 +65,14 @@ pub(super) struct Occupant {
     pub(super) sessions: Vec<Session>,
     /// Everybody has seen it, so everybody is told what becomes of it.
     pub(super) seen: bool,
+}
+
+/// Where stanzas of a room go.
+#[derive(Clone, Copy)]
+pub(super) struct Receiver<'a> {
+    pub(super) conn: ConnId,
+    /// Its address, escaped for an attribute.
+    pub(super) to: &'a str,
 }
 
 /// One session in the room.
@@ -73,6 +93,12 @@ pub(super) struct Payload {
     pub(super) children: Box<[u8]>,
 }
 
+impl Session {
+    pub(super) fn receiver(&self) -> Receiver<'_> {
+        Receiver { conn: self.conn, to: &self.to }
+    }
+}
+
 impl Occupant {
     /// The same occupant for one of its sessions that it no longer has.
     pub(super) fn without_sessions(&self) -> Occupant {
@@ -90,6 +116,47 @@ impl Occupant {
 impl Payload {
     fn len(&self) -> usize {
         self.lang.len() + self.children.len()
+    }
+}
+
+/// An occupant's presence on its way to the others, written once for those who see addresses and once for those who do not.
+pub(super) struct News<'a> {
+    room: &'a Room,
+    who: &'a Occupant,
+    shown: &'a Session,
+    notice: &'a Notice<'a>,
+    /// All may know of it, not only moderators.
+    is_visible: bool,
+    open: Vec<u8>,
+    hidden: Vec<u8>,
+}
+
+impl<'a> News<'a> {
+    pub(super) fn new(room: &'a Room, who: &'a Occupant, shown: &'a Session, notice: &'a Notice<'a>) -> News<'a> {
+        let is_visible = who.seen || room.config().presence.contains(who.role);
+        News { room, who, shown, notice, is_visible, open: Vec::new(), hidden: Vec::new() }
+    }
+
+    /// Whether somebody of this role may know.
+    pub(super) fn concerns(&self, role: Role) -> bool {
+        self.is_visible || role == Role::Moderator
+    }
+
+    /// Tells all sessions of another occupant.
+    pub(super) fn tell(&mut self, other: &Occupant, out: &mut Outputs) {
+        for session in &other.sessions {
+            self.tell_one(session.receiver(), other.role, out);
+        }
+    }
+
+    /// Tells a session whose occupant has, or will have, this role.
+    pub(super) fn tell_one(&mut self, to: Receiver<'_>, role: Role, out: &mut Outputs) {
+        let with_jid = self.room.shows_addresses_to(role);
+        let rest = if with_jid { &mut self.open } else { &mut self.hidden };
+        if rest.is_empty() {
+            self.room.write_presence(self.who, self.shown, with_jid, false, self.notice, rest);
+        }
+        out.wire.presence(to.conn, &self.who.from, |buf| push_addressed(buf, "presence", to.to, rest));
     }
 }
 
@@ -156,7 +223,10 @@ impl Room {
             may_archive,
             history,
             relayed: Relayed::default(),
-            occupants: Slab::new(),
+            entering: VecDeque::new(),
+            showing: VecDeque::new(),
+            occupants: BTreeMap::new(),
+            next: 0,
             by_nick: HashMap::new(),
             by_conn: HashMap::new(),
             presence_bytes: 0,
@@ -179,7 +249,7 @@ impl Room {
 
     /// Nothing keeps it in memory.
     pub(super) fn is_idle(&self) -> bool {
-        self.occupants.is_empty() && !self.saving
+        self.occupants.is_empty() && self.entering.is_empty() && self.showing.is_empty() && !self.saving
     }
 
     /// Bytes that it holds, roughly.
@@ -187,8 +257,10 @@ impl Room {
         const ROOM: usize = 1024;
         const SESSION: usize = 512;
         const MEMBER: usize = 128;
+        const ENTERING: usize = 2048;
         let members = self.record.members.len() * MEMBER;
-        ROOM + self.by_conn.len() * SESSION + members + self.presence_bytes + self.history.bytes()
+        let coming = (self.entering.len() + self.showing.len()) * ENTERING;
+        ROOM + self.by_conn.len() * SESSION + coming + members + self.presence_bytes + self.history.bytes()
     }
 
     /// A change is durable.
@@ -202,15 +274,25 @@ impl Room {
     }
 
     pub(super) fn occupants(&self) -> impl Iterator<Item = (usize, &Occupant)> {
-        self.occupants.iter()
+        self.occupants_in(0..usize::MAX)
+    }
+
+    /// Those with such numbers, in their order.
+    pub(super) fn occupants_in(&self, keys: Range<usize>) -> impl Iterator<Item = (usize, &Occupant)> {
+        self.occupants.range(keys).map(|(key, occupant)| (*key, occupant))
+    }
+
+    /// Above the number of everybody who is here.
+    pub(super) fn end(&self) -> usize {
+        self.next
     }
 
     pub(super) fn occupant(&self, key: usize) -> Option<&Occupant> {
-        self.occupants.get(key)
+        self.occupants.get(&key)
     }
 
     pub(super) fn occupant_mut(&mut self, key: usize) -> Option<&mut Occupant> {
-        self.occupants.get_mut(key)
+        self.occupants.get_mut(&key)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -227,7 +309,7 @@ impl Room {
 
     /// The occupant of a session.
     pub(super) fn occupant_of(&self, conn: ConnId) -> Option<&Occupant> {
-        self.occupants.get(self.session_holder(conn)?)
+        self.occupants.get(&self.session_holder(conn)?)
     }
 
     /// To whom a nick is promised (section 7.10).
@@ -237,23 +319,24 @@ impl Room {
     }
 
     pub(super) fn add_occupant(&mut self, occupant: Occupant) -> usize {
-        let nick = occupant.nick.clone();
-        let key = self.occupants.insert(occupant);
-        self.by_nick.insert(nick, key);
+        let key = self.next;
+        self.next += 1;
+        self.by_nick.insert(occupant.nick.clone(), key);
+        self.occupants.insert(key, Occupant { key, ..occupant });
         key
     }
 
     pub(super) fn add_session(&mut self, key: usize, session: Session) {
         self.by_conn.insert(session.conn, key);
         self.presence_bytes += session.presence.len();
-        if let Some(occupant) = self.occupants.get_mut(key) {
+        if let Some(occupant) = self.occupants.get_mut(&key) {
             occupant.sessions.push(session);
         }
     }
 
     /// The session shows another presence from now on, and is the one that is shown.
     pub(super) fn set_presence(&mut self, conn: ConnId, presence: Payload) {
-        let Some(occupant) = self.by_conn.get(&conn).and_then(|key| self.occupants.get_mut(*key)) else { return };
+        let Some(occupant) = self.by_conn.get(&conn).and_then(|key| self.occupants.get_mut(key)) else { return };
         if let Some(place) = occupant.sessions.iter().position(|session| session.conn == conn) {
             let mut session = occupant.sessions.remove(place);
             self.presence_bytes = (self.presence_bytes + presence.len()).saturating_sub(session.presence.len());
@@ -265,7 +348,8 @@ impl Room {
     /// Takes a session out; its occupant stays, even without one.
     pub(super) fn remove_session(&mut self, conn: ConnId) -> Option<(usize, Session)> {
         let key = self.by_conn.remove(&conn)?;
-        let occupant = self.occupants.get_mut(key)?;
+        self.entering.retain(|entering| entering.conn != conn);
+        let occupant = self.occupants.get_mut(&key)?;
         let place = occupant.sessions.iter().position(|session| session.conn == conn)?;
         let session = occupant.sessions.remove(place);
         self.presence_bytes = self.presence_bytes.saturating_sub(session.presence.len());
@@ -274,10 +358,11 @@ impl Room {
 
     /// Takes an occupant out with all its sessions.
     pub(super) fn remove_occupant(&mut self, key: usize) -> Option<Occupant> {
-        let occupant = self.occupants.try_remove(key)?;
+        let occupant = self.occupants.remove(&key)?;
         self.by_nick.remove(&occupant.nick);
         for session in &occupant.sessions {
             self.by_conn.remove(&session.conn);
+            self.entering.retain(|entering| entering.conn != session.conn);
             self.presence_bytes = self.presence_bytes.saturating_sub(session.presence.len());
         }
         Some(occupant)
@@ -285,7 +370,7 @@ impl Room {
 
     pub(super) fn rename(&mut self, key: usize, nick: &str) {
         let from = escaped(&format!("{}/{nick}", self.jid));
-        let Some(occupant) = self.occupants.get_mut(key) else { return };
+        let Some(occupant) = self.occupants.get_mut(&key) else { return };
         self.by_nick.remove(&occupant.nick);
         occupant.nick = nick.into();
         occupant.from = from;
@@ -293,9 +378,12 @@ impl Room {
     }
 
     pub(super) fn move_session(&mut self, from: ConnId, to: ConnId) {
+        let entering = self.entering.iter_mut().map(|entering| &mut entering.conn);
+        let conns = entering.chain(self.showing.iter_mut().map(|showing| &mut showing.conn));
+        conns.filter(|conn| **conn == from).for_each(|conn| *conn = to);
         let Some(key) = self.by_conn.remove(&from) else { return };
         self.by_conn.insert(to, key);
-        let sessions = self.occupants.get_mut(key).map(|occupant| occupant.sessions.as_mut_slice());
+        let sessions = self.occupants.get_mut(&key).map(|occupant| occupant.sessions.as_mut_slice());
         for session in sessions.unwrap_or_default().iter_mut().filter(|session| session.conn == from) {
             session.conn = to;
         }
@@ -318,7 +406,7 @@ impl Room {
 
     /// Sends what stands behind the name and `to` of a stanza to every session.
     pub(super) fn send_all(&self, name: &str, rest: &[u8], out: &mut Outputs) {
-        for (_, occupant) in &self.occupants {
+        for occupant in self.occupants.values() {
             for session in &occupant.sessions {
                 out.wire.stanza(session.conn, |buf| push_addressed(buf, name, &session.to, rest));
             }
@@ -352,31 +440,37 @@ impl Room {
     }
 
     /// Tells of an occupant, as shown by this session, everybody else who may know. Written once for those who see addresses
-    /// and once for those who do not.
+    /// and once for those who do not. Who was not told yet that it is here hears nothing of it, and later the state of then.
     pub(super) fn announce_to_rest(&self, who: &Occupant, shown: &Session, notice: &Notice<'_>, out: &mut Outputs) {
-        let visible = who.seen || self.config().presence.contains(who.role);
-        let (mut open, mut hidden) = (Vec::new(), Vec::new());
-        for (_, other) in &self.occupants {
-            if std::ptr::eq(other, who) || !(visible || other.role == Role::Moderator) {
-                continue;
+        let mut news = News::new(self, who, shown, notice);
+        let untold = self.showing.iter().find(|showing| showing.key == who.key && showing.is_new);
+        let untold = untold.map_or(0..0, Showing::untold);
+        for (key, other) in self.occupants().filter(|(key, _)| !untold.contains(key)) {
+            if key != who.key && news.concerns(other.role) {
+                news.tell(other, out);
             }
-            let with_jid = self.shows_addresses_to(other.role);
-            let rest = if with_jid { &mut open } else { &mut hidden };
-            if rest.is_empty() {
-                self.write_presence(who, shown, with_jid, false, notice, rest);
-            }
-            for session in &other.sessions {
-                out.wire.presence(session.conn, &who.from, |buf| push_addressed(buf, "presence", &session.to, rest));
+        }
+        for entering in self.entering.iter().filter(|entering| entering.is_told_of(who)) {
+            if news.concerns(entering.role) {
+                news.tell_one(entering.receiver(), entering.role, out);
             }
         }
     }
 
     /// Tells one session of an occupant.
-    pub(super) fn tell_of(&self, who: &Occupant, to: &Session, role: Role, own: bool, notice: &Notice<'_>, out: &mut Outputs) {
+    pub(super) fn tell_of(
+        &self,
+        who: &Occupant,
+        to: Receiver<'_>,
+        role: Role,
+        own: bool,
+        notice: &Notice<'_>,
+        out: &mut Outputs,
+    ) {
         let Some(shown) = who.sessions.last() else { return };
         let with_jid = own || self.shows_addresses_to(role);
         out.wire.stanza(to.conn, |buf| {
-            push_addressed(buf, "presence", &to.to, b"");
+            push_addressed(buf, "presence", to.to, b"");
             self.write_presence(who, shown, with_jid, own, notice, buf);
         });
     }
