@@ -4,9 +4,10 @@
 
 mod player;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use player::{Medium, Pace, play, trouble};
+use player::{Medium, Pace, announced, play, trouble};
 
 fn scripts() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
@@ -79,4 +80,37 @@ fn in_trouble() {
     let failures: Vec<String> =
         seeds.flat_map(|seed| scripts().into_iter().filter_map(move |path| trouble(&path, seed).err())).collect();
     assert!(failures.is_empty(), "{} failed\n\n{}\n", failures.len(), failures.join("\n\n"));
+}
+
+/// What `tests/scripts/features.xmpp` calls, and what is announced, are the same; each is called, and none is refused as unknown.
+#[test]
+fn what_is_announced_is_called() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/features.xmpp");
+    let places = [
+        ("host", "capulet.test"),
+        ("account", "juliet@capulet.test"),
+        ("node", "juliet@capulet.test?urn:example:tune"),
+        ("rooms", "conference.capulet.test"),
+        ("room", "hall@conference.capulet.test"),
+        ("commands", "capulet.test?http://jabber.org/protocol/admin#add-user"),
+    ];
+    let announced = announced(&path, &places).unwrap_or_else(|error| panic!("{error}"));
+    let text = std::fs::read_to_string(&path).expect("the script");
+    let mut called = BTreeSet::new();
+    for section in text.split("\n== ").skip(1) {
+        let (title, steps) = section.split_once('\n').unwrap_or((section, ""));
+        let (place, names) = title.split_once(": ").expect("a place");
+        called.extend(names.split(", ").map(|name| format!("{place}: {name}")));
+        let called_here = steps.lines().any(|line| line.starts_with("C") || line.starts_with("client"));
+        assert!(called_here, "{title}: nothing is sent");
+        for condition in ["service-unavailable", "feature-not-implemented"] {
+            assert!(!steps.contains(condition), "{title}: {condition}");
+        }
+    }
+    let missing: Vec<_> = announced.difference(&called).collect();
+    let silent: Vec<_> = called.difference(&announced).collect();
+    assert!(
+        missing.is_empty() && silent.is_empty(),
+        "announced and not called: {missing:#?}\ncalled and not announced: {silent:#?}"
+    );
 }

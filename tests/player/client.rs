@@ -168,7 +168,11 @@ impl Client {
         Ok(client)
     }
 
-    fn open_stream(&mut self, machine: &mut Machine, domain: &str) -> Result<Node, String> {
+    /// Opens a stream; returns its features.
+    ///
+    /// # Errors
+    /// Anything else came.
+    pub fn open_stream(&mut self, machine: &mut Machine, domain: &str) -> Result<Node, String> {
         let header = format!(
             "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xmlns='{CLIENT}' xmlns:stream='{STREAMS}'>"
         );
@@ -231,6 +235,16 @@ impl Client {
         let server = hash.hmac(&hash.hmac(&salted, b"Server Key"), message.as_bytes());
         let expected = format!("v={}", STANDARD.encode(server));
         if success == expected { Ok(()) } else { Err(format!("wrong server signature: {success}")) }
+    }
+
+    /// Sends a request to `to` and returns the answer's payload.
+    ///
+    /// # Errors
+    /// Anything else came.
+    pub fn ask(&mut self, machine: &mut Machine, to: &str, payload: &str) -> Result<Node, String> {
+        self.send(machine, &format!("<iq type='get' id='ask' to='{to}'>{payload}</iq>"));
+        let answer = self.expect(machine, "iq", CLIENT)?;
+        answer.elements().find(|_| answer.attr("type") == Some("result")).cloned().ok_or(format!("came: {answer:?}"))
     }
 
     pub fn send(&self, machine: &mut Machine, text: &str) {

@@ -6,14 +6,14 @@ mod script;
 mod xml;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use whinchat::auth::PasswordScheme;
 use whinchat::config::Config;
 use whinchat::core::rooms::Affiliation;
-use whinchat::core::{Answer, Command, StoreError};
+use whinchat::core::{Answer, Command, ListenerKind, StoreError};
 use whinchat::jid::BareJid;
 use zeroize::Zeroizing;
 
@@ -21,7 +21,7 @@ use client::{Client, Item};
 use machine::{Machine, PASSWORD};
 pub use machine::{Medium, Pace};
 use script::{Expected, Login, Script, Step};
-use xml::{Node, Source, Variables};
+use xml::{Node, SASL, Source, Variables};
 
 /// Plays one script.
 ///
@@ -38,6 +38,50 @@ pub fn play(path: &Path, medium: Medium, pace: Pace) -> Result<(), String> {
 /// As [`play`].
 pub fn trouble(path: &Path, seed: u64) -> Result<(), String> {
     report(path, Medium::Memory, Pace::Pieces(seed), Player::play_in_trouble)
+}
+
+/// All that is announced once a script has come to its first section: by service discovery at each of `places`, a name and an
+/// address, and by the features of streams before TLS, before log-in and behind it. Each is a place, a colon, a space and the
+/// namespace, or the element's name in a stream.
+///
+/// # Errors
+/// As [`play`].
+pub fn announced(path: &Path, places: &[(&str, &str)]) -> Result<BTreeSet<String>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let script = script::parse(&text).map_err(|(line, error)| format!("{}:{line}: {error}", path.display()))?;
+    let mut player = Player::new(&script, Medium::Memory, Pace::Whole, &Cell::new(0))?;
+    for (line, step) in script.steps.iter().take_while(|(_, step)| !matches!(step, Step::Section)) {
+        player.step(step).map_err(|error| format!("{}:{line}: {error}", path.display()))?;
+    }
+    let mut found = BTreeSet::new();
+    let Player { machine, clients, .. } = &mut player;
+    let machine = machine.as_mut().expect("there is a machine");
+    let client = clients.get_mut("").ok_or("there is no client without a name")?;
+    for (place, address) in places {
+        let (to, node) = address.split_once('?').unwrap_or((address, ""));
+        let node = if node.is_empty() { String::new() } else { format!(" node='{node}'") };
+        let query = format!("<query xmlns='http://jabber.org/protocol/disco#info'{node}/>");
+        let told = client.ask(machine, to, &query)?;
+        let features = told.elements().filter(|node| node.name == "feature").filter_map(|node| node.attr("var"));
+        found.extend(features.map(|feature| format!("{place}: {feature}")));
+    }
+    for (place, listener) in [("clear", ListenerKind::StartTls), ("login", ListenerKind::Tls)] {
+        let mut stream = Client::connect(machine, listener);
+        let features = stream.open_stream(machine, "capulet.test")?;
+        found.extend(features.elements().map(|feature| format!("{place}: {}", feature.name)));
+        let Some(login) = features.child("authentication") else { continue };
+        let bind = login.child("inline").and_then(|inline| inline.child("bind")).and_then(|bind| bind.child("inline"));
+        for (place, list) in [("inline", login.child("inline")), ("bind", bind)] {
+            let name = |feature: &Node| feature.attr("var").unwrap_or(&feature.name).to_owned();
+            found
+                .extend(list.into_iter().flat_map(Node::elements).map(|feature| format!("{place}: {}", name(feature))));
+        }
+        stream.send(machine, &format!("<auth xmlns='{SASL}' mechanism='PLAIN'>AGp1bGlldABzZWNyZXQ=</auth>"));
+        stream.next(machine)?;
+        let features = stream.open_stream(machine, "capulet.test")?;
+        found.extend(features.elements().map(|feature| format!("authed: {}", feature.name)));
+    }
+    Ok(found)
 }
 
 type Play = fn(Player, &Script, &Cell<usize>) -> Result<(), String>;
