@@ -306,7 +306,6 @@ fn configure(
     let mut record = Box::new(room.record.clone());
     record.config = config;
     let (before, was_locked) = (room.record.config.clone(), room.locked);
-    room.locked = false;
     let iq = request.stanza.parked();
     let then = move |core: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
         match result {
@@ -316,13 +315,11 @@ fn configure(
                     settle(core, room, &before, out);
                 }
             }
-            Err(error) => {
-                room.locked = was_locked;
-                out.reply_error(conn, &*iq, error);
-            }
+            Err(error) => out.reply_error(conn, &*iq, error),
         }
     };
-    commit(core, now, request.conn, room, Change::Save(record), then, out);
+    let change = if was_locked { Change::Open(record) } else { Change::Save(record) };
+    commit(core, now, request.conn, room, change, then, out);
     Ok(())
 }
 

@@ -415,6 +415,8 @@ fn ping(_: &mut Core, _: Now, _: &mut Room, request: &Request<'_>, out: &mut Out
 enum Change {
     /// The room as it shall be.
     Save(Box<RoomRecord>),
+    /// The room as its owner has said for the first time; until that is durable it is locked.
+    Open(Box<RoomRecord>),
     /// The room as it shall be, and its vCard.
     Card(Box<RoomRecord>, Vec<u8>),
     /// A line in the place of the one with its number.
@@ -437,6 +439,7 @@ fn commit(
     // Whether the store has the room after this.
     let lasting = match &change {
         Change::Save(record) | Change::Card(record, _) => record.config.persistent && !room.locked,
+        Change::Open(record) => record.config.persistent,
         Change::Line(_) => room.stored,
         Change::Destroy(_) => false,
     };
@@ -450,11 +453,11 @@ fn commit(
     }
     let name = room.jid.clone();
     let request = match &change {
-        Change::Save(record) if lasting => StoreRequest::RoomSave { room: name, record: record.clone() },
+        Change::Save(record) | Change::Open(record) if lasting => StoreRequest::RoomSave { room: name, record: record.clone() },
         Change::Card(record, content) => {
             StoreRequest::RoomCard { room: name, record: record.clone(), content: content.clone() }
         }
-        Change::Save(_) => StoreRequest::RoomDestroy { room: name, tombstone: None },
+        Change::Save(_) | Change::Open(_) => StoreRequest::RoomDestroy { room: name, tombstone: None },
         Change::Line(line) => {
             StoreRequest::RoomRewrite { archive: room.record.archive(&name), line: line.clone() }
         }

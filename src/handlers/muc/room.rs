@@ -268,6 +268,10 @@ impl Room {
         self.stored = lasting;
         match change {
             Change::Save(record) | Change::Card(record, _) => self.record = *record,
+            Change::Open(record) => {
+                self.record = *record;
+                self.locked = false;
+            }
             Change::Line(line) => self.history.forget(line.id),
             Change::Destroy(_) => {}
         }
