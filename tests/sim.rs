@@ -5,16 +5,19 @@
 //!
 //! # Mistakes that were planted
 //!
+//! Those of [`Plant`] are planted again in every run, so that an oracle that has gone blind is found too; most are found with the
+//! first seed. In the server itself were planted, and found:
+//!
 //! | mistake | where | found with |
 //! |---|---|---|
 //! | a message is acknowledged before it is stored | `handlers/sm`: `h` is what was received | 13 of 30 seeds |
-//! | the same | the simulated store answers before its commit ([`Plant::AcknowledgeBeforeCommit`]) | seed 2 |
 //! | offline messages are delivered and not deleted | `handlers/offline`: nothing is deleted | each of 30 seeds |
-//! | the same | the simulated store ([`Plant::ForgetToDelete`]) | seed 1 |
 //! | two messages change places | `handlers/offline`: a page is written backwards | each of 30 seeds |
-//! | the same | the simulated store ([`Plant::SwapTwo`]) | seed 2 |
-//!
-//! Those in the simulated store are planted again in every run, so that an oracle that has gone blind is found too.
+//! | a ban leaves who is in the room inside | `handlers/muc/admin`: no code for outcasts | 3 of 30 seeds |
+//! | who loses his session leaves the room in silence | `handlers/muc/presence`: not announced if it is over | each of 20 seeds |
+//! | he stays in the room | `handlers/muc`: one of his rooms is left out | 19 of 20 seeds |
+//! | nobody is told who lost his voice | `handlers/muc/admin`: not announced for visitors | 6 of 20 seeds |
+//! | one session of who is put out stays behind | `handlers/muc/room`: only the first is taken out | 13 of 40 seeds |
 
 #[path = "sim/mod.rs"]
 mod sim;
@@ -25,7 +28,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sim::{Medium, Plant, Report, run};
 
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 100;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
@@ -74,15 +77,16 @@ fn promises_are_kept() {
 }
 
 /// How many seeds it takes to find a mistake that was planted.
-fn seeds_to_find(plant: Plant) -> Option<u64> {
-    (1..=40).find(|seed| live(*seed, Some(plant)).1.is_err())
+fn seeds_to_find(plant: Plant) -> Option<(u64, String)> {
+    let broken = |seed| Some((seed, live(seed, Some(plant)).1.err()?));
+    (1..=40).find_map(broken).map(|(seed, what)| (seed, what.chars().take(120).collect()))
 }
 
 #[test]
 fn planted_mistakes_are_found() {
-    for plant in [Plant::AcknowledgeBeforeCommit, Plant::ForgetToDelete, Plant::SwapTwo] {
+    for plant in Plant::ALL {
         let found = seeds_to_find(plant);
-        println!("{plant:?}: found with seed {found:?}");
+        println!("{plant:?}: {found:?}");
         assert!(found.is_some(), "{plant:?} was not found");
     }
 }

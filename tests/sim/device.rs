@@ -7,8 +7,9 @@ use std::time::Duration;
 use whinchat::xml::{Element, Framer, Next, Tree, XmlLimits, ns};
 
 use super::land::{Event, Land};
-use super::oracle::{Form, Key};
-use super::rooms::ROOMS;
+use super::oracle::Form;
+use super::registers::{Key, Ticket};
+use super::rooms::{Place, ROOMS};
 use super::{ACCOUNTS, NEWCOMER, PASSWORD, account_name, scram};
 
 const LIMITS: XmlLimits = XmlLimits {
@@ -45,16 +46,16 @@ pub enum Purpose {
     Roster {
         least: Option<String>,
     },
-    Write {
-        key: Key,
-        write: usize,
-    },
+    /// All of them at once.
+    Write(Vec<Ticket>),
     Read {
         key: Key,
     },
     Nothing,
-    /// A page of the archive.
-    Archive,
+    /// A page of the own archive, or that of a room.
+    Archive {
+        room: Option<usize>,
+    },
     Description {
         room: usize,
     },
@@ -62,7 +63,14 @@ pub enum Purpose {
         room: usize,
         affiliation: &'static str,
     },
-    /// To another device, which may go away over it.
+    Occupants {
+        room: usize,
+    },
+    Kick {
+        room: usize,
+        nick: String,
+    },
+    /// To another device, which may go away over it, or what may well be refused.
     Peer,
 }
 
@@ -72,11 +80,18 @@ struct Request {
     asked: Duration,
 }
 
+/// What a stanza says to somebody.
+#[derive(Clone, Copy, Debug)]
+pub enum Sent {
+    Message(usize),
+    Line(usize),
+}
+
 /// A stanza that the server has not acknowledged.
 #[derive(Clone, Debug)]
 struct Unacked {
     xml: String,
-    message: Option<usize>,
+    sent: Option<Sent>,
 }
 
 /// Stream management, from enabling on.
@@ -127,10 +142,12 @@ pub struct Device {
     pub has_archive: bool,
     /// Stamped messages of this session.
     pub stamped: usize,
-    /// The stay in each room, as far as it was told.
-    pub stays: [Option<usize>; ROOMS.len()],
-    /// Which rooms it was told to own.
-    pub owns: [bool; ROOMS.len()],
+    /// Writes that nobody answers for.
+    pub hopes: Vec<Ticket>,
+    /// What it is in each room, as far as it was told.
+    pub places: [Place; ROOMS.len()],
+    /// A line that is held back, of a mistake that is made on purpose.
+    pub held: Option<(usize, usize)>,
     pub logins: u64,
     pub resumptions: u64,
 }
@@ -177,8 +194,9 @@ impl Device {
             archive: Vec::new(),
             has_archive: false,
             stamped: 0,
-            stays: Default::default(),
-            owns: Default::default(),
+            hopes: Vec::new(),
+            places: Default::default(),
+            held: None,
             logins: 0,
             resumptions: 0,
         }
@@ -218,6 +236,7 @@ impl Device {
             return;
         }
         self.check_patience(land);
+        self.overhear(land);
         match self.phase {
             Phase::Away => self.connect(land),
             Phase::Online if !land.is_calm => self.do_something(land),
@@ -246,6 +265,11 @@ impl Device {
             let what = format!("device {} waits for {request:?}", self.index);
             land.oracle.fail(|| what);
         }
+        let late = |place: &&Place| place.knocks_since().is_some_and(|asked| land.now - asked > ANSWER_TIME);
+        if let Some(place) = self.places.iter().find(late) {
+            let what = format!("device {} stands before a room: {place:?}", self.index);
+            land.oracle.fail(|| what);
+        }
     }
 
     fn connect(&mut self, land: &mut Land) {
@@ -271,17 +295,17 @@ impl Device {
         land.send(conn, text.as_bytes());
     }
 
-    pub fn stanza(&mut self, land: &mut Land, xml: String, message: Option<usize>) {
+    pub fn stanza(&mut self, land: &mut Land, xml: String, sent: Option<Sent>) {
         self.write(land, &xml);
         if let Some(managed) = &mut self.managed {
-            managed.unacked.push_back(Unacked { xml, message });
+            managed.unacked.push_back(Unacked { xml, sent });
             if land.dice.percent(40) {
                 self.write(land, "<r xmlns='urn:xmpp:sm:3'/>");
             }
         }
     }
 
-    fn new_id(&mut self) -> String {
+    pub fn new_id(&mut self) -> String {
         self.ids += 1;
         format!("d{}-{}", self.index, self.ids)
     }
@@ -294,7 +318,7 @@ impl Device {
     }
 
     fn do_something(&mut self, land: &mut Land) {
-        match land.dice.below(100) {
+        match land.dice.below(125) {
             0..=29 => self.chat(land, 1),
             30..=32 => {
                 let count = 1 + land.dice.below(40);
@@ -348,8 +372,7 @@ impl Device {
                     land.half_open(conn);
                 }
             }
-            89..=95 => self.go_to_a_room(land),
-            _ => {}
+            89.. => self.go_to_a_room(land),
         }
     }
 
@@ -371,7 +394,7 @@ impl Device {
                 "<message id='m{number}'{kind} to='{}{resource}'><body>{padding}</body></message>",
                 account_name(account)
             );
-            self.stanza(land, xml, Some(number));
+            self.stanza(land, xml, Some(Sent::Message(number)));
         }
     }
 
@@ -379,7 +402,7 @@ impl Device {
     pub fn say(&mut self, land: &mut Land, account: usize, to: &str) -> Option<usize> {
         let number = land.oracle.on_message_sent(self.session?, account, land.now);
         let xml = format!("<message id='m{number}' type='chat' to='{to}'><body>peace</body></message>");
-        self.stanza(land, xml, Some(number));
+        self.stanza(land, xml, Some(Sent::Message(number)));
         Some(number)
     }
 
@@ -394,7 +417,7 @@ impl Device {
     fn set(&mut self, land: &mut Land, key: Key, payload: impl FnOnce(&str) -> String) {
         let value = land.oracle.new_value();
         let write = land.oracle.begin_write(&key, &value, land.now);
-        self.request(land, "set", None, &payload(&value), Purpose::Write { key, write });
+        self.request(land, "set", None, &payload(&value), Purpose::Write(vec![(key, write)]));
     }
 
     fn set_roster(&mut self, land: &mut Land) {
@@ -407,7 +430,7 @@ impl Device {
             let write = land.oracle.begin_write(&key, "", land.now);
             let payload =
                 format!("<query xmlns='jabber:iq:roster'><item jid='{contact}' subscription='remove'/></query>");
-            return self.request(land, "set", None, &payload, Purpose::Write { key, write });
+            return self.request(land, "set", None, &payload, Purpose::Write(vec![(key, write)]));
         }
         self.set(land, key, |value| {
             format!(
@@ -448,14 +471,14 @@ impl Device {
         self.request(land, "get", None, payload, Purpose::Read { key: Key::Vcard(self.account) });
     }
 
-    /// Asks for the archive behind that place, page by page.
-    pub fn ask_archive(&mut self, land: &mut Land, after: Option<&str>) {
+    /// Asks for the own archive, or a room's, behind that place, page by page.
+    pub fn ask_archive(&mut self, land: &mut Land, room: Option<usize>, after: Option<&str>) {
         let after = after.map(|after| format!("<after>{after}</after>")).unwrap_or_default();
         let payload = format!(
             "<query xmlns='{}'><set xmlns='http://jabber.org/protocol/rsm'><max>50</max>{after}</set></query>",
             ns::MAM
         );
-        self.request(land, "set", None, &payload, Purpose::Archive);
+        self.request(land, "set", room.map(|room| ROOMS[room]), &payload, Purpose::Archive { room });
     }
 
     fn change_presence(&mut self, land: &mut Land) {
@@ -463,7 +486,6 @@ impl Device {
             0 => {
                 self.available = None;
                 self.seen.clear();
-                self.stays = Default::default();
                 self.stanza(land, "<presence type='unavailable'/>".to_owned(), None);
             }
             1 => self.become_available(land, -1),
@@ -489,7 +511,7 @@ impl Device {
             local(self.account)
         );
         let to = domain(self.account);
-        self.request(land, "set", Some(to), &payload, Purpose::Write { key, write });
+        self.request(land, "set", Some(to), &payload, Purpose::Write(vec![(key, write)]));
     }
 
     /// Logs out as one should: what is on its way is read until the server has closed its side.
@@ -532,14 +554,21 @@ impl Device {
             land.oracle.on_ended(session, land.now);
         }
         self.managed = None;
-        self.requests.clear();
+        let asked = std::mem::take(&mut self.requests).into_values().flat_map(|request| match request.purpose {
+            Purpose::Write(writes) => writes,
+            _ => Vec::new(),
+        });
+        for write in asked.chain(std::mem::take(&mut self.hopes)) {
+            land.oracle.abandon_write(&write);
+        }
         self.available = None;
         self.seen.clear();
         self.asking.clear();
         self.roster.clear();
         self.roster_version = None;
         self.stamped = 0;
-        self.stays = Default::default();
+        self.places = Default::default();
+        self.held = None;
     }
 
     // What it is told.
@@ -762,9 +791,10 @@ impl Device {
         }
         let priority = if land.is_calm || land.dice.percent(90) { 1 } else { -1 };
         self.become_available(land, priority);
-        if !land.is_calm && land.dice.percent(50) {
-            let room = land.dice.below(ROOMS.len());
-            self.enter(land, room);
+        for room in 0..ROOMS.len() {
+            if !land.is_calm && land.dice.percent(50) {
+                self.enter(land, room);
+            }
         }
     }
 
@@ -834,8 +864,10 @@ impl Device {
         }
         managed.acknowledged = h;
         for unacked in managed.unacked.drain(..count) {
-            if let Some(message) = unacked.message {
-                land.oracle.on_message_acknowledged(message);
+            match unacked.sent {
+                Some(Sent::Message(message)) => land.oracle.on_message_acknowledged(message),
+                Some(Sent::Line(line)) => land.oracle.on_line_acknowledged(line),
+                None => {}
             }
         }
     }
@@ -890,12 +922,14 @@ impl Device {
         match request.purpose {
             Purpose::Nothing if !is_result => land.oracle.fail(|| format!("refused: {}", iq.source())),
             Purpose::Nothing | Purpose::Peer => {}
-            Purpose::Write { key, write } => self.on_written(land, iq, is_result, &key, write),
-            Purpose::Archive if !is_result => land.oracle.fail(|| format!("refused: {}", iq.source())),
-            Purpose::Archive => self.on_archive_page(land, iq),
+            Purpose::Write(writes) => self.on_written(land, iq, is_result, &writes),
+            Purpose::Archive { .. } if !is_result => land.oracle.fail(|| format!("refused: {}", iq.source())),
+            Purpose::Archive { room } => self.on_archive_page(land, iq, room),
             Purpose::Read { .. } | Purpose::Roster { .. } if !is_result => {}
             // The room may not be there, or not be this account's.
-            Purpose::Description { .. } | Purpose::Affiliated { .. } if !is_result => {}
+            Purpose::Affiliated { .. } | Purpose::Occupants { .. } | Purpose::Kick { .. } if !is_result => {}
+            Purpose::Occupants { room } => self.on_occupants(iq, room),
+            Purpose::Kick { room, nick } => land.oracle.on_kick(room, &nick, request.asked, land.now),
             Purpose::Description { room } => self.on_description(land, iq, room, request.asked),
             Purpose::Affiliated { room, affiliation } => {
                 self.on_affiliated(land, iq, (room, affiliation), request.asked);
@@ -908,13 +942,18 @@ impl Device {
         }
     }
 
-    fn on_written(&mut self, land: &mut Land, iq: &Element<'_>, is_result: bool, key: &Key, write: usize) {
-        if is_result {
-            return land.oracle.acknowledge_write(key, write, land.now);
-        }
+    fn on_written(&mut self, land: &mut Land, iq: &Element<'_>, is_result: bool, writes: &[Ticket]) {
         let error = iq.child("error", ns::CLIENT);
         let may_retry = error.as_ref().and_then(|error| error.attr("type")) == Some("wait");
-        land.oracle.refuse_write(key, write, !may_retry);
+        for (key, write) in writes {
+            match is_result {
+                true => land.oracle.acknowledge_write(key, *write, land.now),
+                false => land.oracle.refuse_write(key, *write, !may_retry),
+            }
+        }
+        if is_result {
+            self.on_room_written(land, writes);
+        }
     }
 
     fn on_roster(&mut self, land: &mut Land, iq: &Element<'_>, least: Option<&str>, asked: Duration) {
@@ -937,15 +976,18 @@ impl Device {
         self.roster_version = Some(version);
     }
 
-    fn on_archive_page(&mut self, land: &mut Land, iq: &Element<'_>) {
+    fn on_archive_page(&mut self, land: &mut Land, iq: &Element<'_>, room: Option<usize>) {
         let fin = iq.children().find(|child| child.is("fin", ns::MAM));
         let is_complete = fin.as_ref().and_then(|fin| fin.attr("complete")) == Some("true");
         let set = fin.and_then(|fin| fin.children().find(|child| child.name() == "set"));
         let last = set
             .and_then(|set| set.children().find(|child| child.name() == "last").map(|last| last.text().into_owned()));
         match last {
-            Some(last) if !is_complete => self.ask_archive(land, Some(&last)),
-            _ => self.has_archive = true,
+            Some(last) if !is_complete => self.ask_archive(land, room, Some(&last)),
+            _ => match room {
+                Some(room) => self.places[room].has_archive = true,
+                None => self.has_archive = true,
+            },
         }
     }
 
@@ -990,6 +1032,10 @@ impl Device {
     fn on_wrapped(&mut self, land: &mut Land, wrapper: &Element<'_>) {
         let forwarded = wrapper.children().next();
         let inner = forwarded.and_then(|forwarded| forwarded.children().find(|child| child.name() == "message"));
+        if inner.as_ref().and_then(|inner| inner.attr("from")).is_some_and(|from| from.contains("@conference.")) {
+            // An invitation.
+            return;
+        }
         match inner.as_ref().and_then(number_of) {
             Some(number) if wrapper.ns() == ns::MAM => self.archive.push(number),
             Some(number) => {

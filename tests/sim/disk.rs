@@ -211,6 +211,8 @@ pub struct Vault {
     plant: Option<Plant>,
     /// What the planted store has answered and not yet done.
     promised: Vec<StoreRequest>,
+    /// Requests that it might have forgotten.
+    forgotten: u64,
     /// The power is to fail around the next batch with something to write: before its commit, or behind it.
     cut: Option<bool>,
     /// What was done so far, for the report.
@@ -271,7 +273,16 @@ impl Vault {
                 Kind::Redb { store: Some(open(&disk, config).expect("the template")), disk }
             }
         };
-        Vault { kind, plant, promised: Vec::new(), cut: None, batches: 0, failures: 0, faults: Faulted::new() }
+        Vault {
+            kind,
+            plant,
+            promised: Vec::new(),
+            forgotten: 0,
+            cut: None,
+            batches: 0,
+            failures: 0,
+            faults: Faulted::new(),
+        }
     }
 
     pub fn secret(&self) -> [u8; 32] {
@@ -323,10 +334,10 @@ impl Vault {
     }
 
     /// Carries a batch out.
-    pub fn apply(&mut self, mut batch: Vec<StoreRequest>) -> Outcome {
+    pub fn apply(&mut self, mut batch: Vec<StoreRequest>, config: &Config) -> Outcome {
         self.batches += 1;
-        if self.plant == Some(Plant::ForgetToDelete) {
-            batch.iter_mut().for_each(forget_to_delete);
+        if let Some(plant) = self.plant {
+            batch.iter_mut().for_each(|request| plant.spoil(request));
         }
         let writes = batch.iter().any(StoreRequest::may_write);
         let cut = if writes { self.cut.take() } else { None };
@@ -334,18 +345,16 @@ impl Vault {
             struck(&mut self.faults, "memory: power cut before a commit");
             return Outcome::PowerCut;
         }
-        let mut replies = match self.plant {
+        let replies = match self.plant {
+            None => self.carry_out(&batch),
             Some(Plant::AcknowledgeBeforeCommit) => self.promise(batch),
-            _ => self.carry_out(&batch),
+            Some(plant) => self.carry_out_as(plant, batch, config),
         };
         if cut == Some(true) {
             struck(&mut self.faults, "memory: power cut behind a commit, before its answer");
         }
         if cut == Some(true) || self.is_dark() {
             return Outcome::PowerCut;
-        }
-        if self.plant == Some(Plant::SwapTwo) {
-            replies.iter_mut().for_each(swap_two);
         }
         self.failures +=
             replies.iter().filter(|reply| matches!(reply, Err(error) if is_trouble(*error))).count() as u64;
@@ -384,6 +393,28 @@ impl Vault {
         }
     }
 
+    /// The planted store: some of it is not done, and answered as if it was; or answered otherwise.
+    fn carry_out_as(&mut self, plant: Plant, batch: Vec<StoreRequest>, config: &Config) -> Vec<StoreReply> {
+        let mut forget = |request: &StoreRequest| {
+            let forgets = plant.forgets(request);
+            self.forgotten += u64::from(forgets);
+            forgets && self.forgotten.is_multiple_of(3)
+        };
+        let forgotten: Vec<bool> = batch.iter().map(&mut forget).collect();
+        let is_whole = !forgotten.contains(&true);
+        let mut replies = match &self.kind {
+            // On a copy, which is thrown away.
+            Kind::Memory(store) if !is_whole => Faults::new(store.inner().reopened(config)).apply(&batch),
+            _ => self.carry_out(&batch),
+        };
+        batch.iter().zip(&mut replies).for_each(|(request, reply)| plant.twist(request, reply));
+        if let (Kind::Memory(_), false) = (&self.kind, is_whole) {
+            let rest = batch.into_iter().zip(forgotten).filter(|(_, forgotten)| !forgotten);
+            self.carry_out(&rest.map(|(request, _)| request).collect::<Vec<_>>());
+        }
+        replies
+    }
+
     /// The planted store: a lone message is said to be kept, and is kept one batch later.
     fn promise(&mut self, batch: Vec<StoreRequest>) -> Vec<StoreReply> {
         let due = std::mem::take(&mut self.promised);
@@ -419,19 +450,4 @@ impl Vault {
 
 fn is_trouble(error: StoreError) -> bool {
     matches!(error, StoreError::Failed | StoreError::DiskFull)
-}
-
-fn swap_two(reply: &mut StoreReply) {
-    if let Ok(Stored::Offline(messages)) = reply
-        && messages.len() > 1
-    {
-        let (first, second) = messages.split_at_mut(1);
-        std::mem::swap(&mut first[0].stanza, &mut second[0].stanza);
-    }
-}
-
-fn forget_to_delete(request: &mut StoreRequest) {
-    if let StoreRequest::OfflinePage { delete_to, .. } = request {
-        *delete_to = 0;
-    }
 }

@@ -126,6 +126,10 @@ pub struct Land {
     /// What went wrong beside the store.
     pub faults: Faulted,
     pub vault: Vault,
+    /// A mistake that is made on purpose.
+    pub plant: Option<Plant>,
+    /// What was said in rooms, for those who should not hear it.
+    pub overheard: Vec<(usize, usize)>,
     core: Option<Core>,
     out: Outputs,
     by_id: HashMap<ConnId, usize>,
@@ -161,6 +165,8 @@ impl Land {
             events_count: 0,
             faults: Faulted::new(),
             vault,
+            plant,
+            overheard: Vec::new(),
             core: Some(core),
             out: Outputs::default(),
             by_id: HashMap::new(),
@@ -415,6 +421,9 @@ impl Land {
         let now = Now { mono: self.now, utc: UtcTime(EPOCH_MILLIS + self.now.as_millis() as u64) };
         let consumed = core.step(now, input, &mut self.out).consumed;
         for request in self.out.store.drain(..) {
+            if let Some(line) = kept_line(&request.1) {
+                self.oracle.on_line_taken(line);
+            }
             if request.1.is_slow() { self.slow.push_back(request) } else { self.quick.push_back(request) }
         }
         self.out.answers.clear();
@@ -574,11 +583,17 @@ impl Land {
                 self.note(|| format!("   asked: {}", shortened(request)));
             }
             let kept: Vec<Option<(usize, Keeping)>> = batch.iter().map(kept_message).collect();
-            let Outcome::Replies(answers) = self.vault.apply(batch) else { return None };
+            let lines: Vec<Option<usize>> = batch.iter().map(kept_line).collect();
+            let Outcome::Replies(answers) = self.vault.apply(batch, &self.config) else { return None };
             assert_eq!(answers.len(), tickets.len(), "one reply for each request");
             for (message, answer) in kept.into_iter().zip(&answers) {
                 if let Some((message, keeping)) = message {
                     self.oracle.on_kept(message, keeping, answer.is_ok());
+                }
+            }
+            for (line, answer) in lines.into_iter().zip(&answers) {
+                if let Some(line) = line {
+                    self.oracle.on_line_kept(line, answer.is_ok());
                 }
             }
             for answer in answers.iter().filter(|_| self.is_traced) {
@@ -631,6 +646,7 @@ impl Land {
 
     fn stop(&mut self) {
         self.core = None;
+        self.oracle.on_forgotten(self.now);
         self.out = Outputs::default();
         self.incarnation += 1;
         self.is_committing = false;
@@ -669,9 +685,20 @@ fn kept_message(request: &StoreRequest) -> Option<(usize, Keeping)> {
         StoreRequest::ArchivePut { stanza, .. } => (stanza, Keeping::Archived),
         _ => return None,
     };
-    let text = std::str::from_utf8(stanza).ok()?;
-    let (_, rest) = text.split_once("id='m")?;
-    Some((rest.split('\'').next()?.parse().ok()?, keeping))
+    Some((number_in(stanza, "id='m")?, keeping))
+}
+
+/// Which line of a room a request keeps.
+fn kept_line(request: &StoreRequest) -> Option<usize> {
+    match request {
+        StoreRequest::RoomLine { line, .. } => number_in(&line.xml, "id='g"),
+        _ => None,
+    }
+}
+
+fn number_in(stanza: &[u8], before: &str) -> Option<usize> {
+    let (_, rest) = std::str::from_utf8(stanza).ok()?.split_once(before)?;
+    rest.split('\'').next()?.parse().ok()
 }
 
 /// As much of it as is worth a line.

@@ -5,10 +5,13 @@ mod dice;
 mod disk;
 mod land;
 mod oracle;
+mod plants;
+mod registers;
 mod rooms;
 mod scram;
 mod world;
 
+pub use plants::Plant;
 pub use world::{Report, run};
 
 /// Accounts that are there from the start.
@@ -29,15 +32,4 @@ pub enum Medium {
     Memory,
     /// On a disk that tears what was not synced.
     Redb,
-}
-
-/// A mistake made on purpose, to see that it is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plant {
-    /// The store says that a message is kept before it is.
-    AcknowledgeBeforeCommit,
-    /// Offline messages are delivered and stay.
-    ForgetToDelete,
-    /// Two offline messages change places.
-    SwapTwo,
 }

@@ -1,7 +1,7 @@
 //! What a user may rely on, as a small model of its own: it sees what devices send and receive, and when the power failed.
 //!
-//! It knows four kinds of promise. A *register* (a roster item's name, a private element, a vCard, a password) holds the last
-//! value whose writing was acknowledged, or a later one. A *message* that was acknowledged to its sender by stream management
+//! It knows several kinds of promise. A *register* (see `registers`) holds the last value whose writing was acknowledged, or a later
+//! one. A *message* that was acknowledged to its sender by stream management
 //! reaches a device of its receiver, each session once, in the order of its sender. A *request* is answered once. A *roster
 //! version* stands for one content and never goes back. What the model cannot know it does not hold against the server; each
 //! excuse is a line of [`Oracle::excuse`].
@@ -11,33 +11,9 @@ use std::time::Duration;
 
 use whinchat::config::Config;
 
+use super::ACCOUNTS;
+use super::registers::{Key, Write};
 use super::rooms::Rooms;
-use super::{ACCOUNTS, PASSWORD};
-
-/// Something that holds a value.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// The name that an account gave a contact.
-    Name(usize, String),
-    /// Its private element.
-    Private(usize),
-    Vcard(usize),
-    Password(usize),
-    /// What a room says it is.
-    Description(usize),
-    /// Of an account to a room.
-    Affiliation(usize, usize),
-}
-
-/// A value on its way into a register.
-#[derive(Clone, Debug)]
-struct Write {
-    value: String,
-    from: Duration,
-    /// When it was known to be there; `None` as long as it may or may not be, or may still come.
-    until: Option<Duration>,
-    is_refused: bool,
-}
 
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -109,14 +85,14 @@ pub enum Form {
 pub struct Oracle {
     /// The first thing that was wrong.
     pub violation: Option<String>,
-    registers: BTreeMap<Key, Vec<Write>>,
+    pub(super) registers: BTreeMap<Key, Vec<Write>>,
     pub messages: Vec<Message>,
     pub sessions: Vec<Session>,
     pub lives: Vec<Life>,
     rosters: Vec<RosterModel>,
-    power_cuts: Vec<Duration>,
+    pub(super) power_cuts: Vec<Duration>,
     resume_time: Duration,
-    values: u64,
+    pub(super) values: u64,
     pub rooms: Rooms,
     /// Receipts, for the report.
     pub received: u64,
@@ -126,7 +102,7 @@ pub struct Oracle {
 
 impl Oracle {
     pub fn new(config: &Config) -> Oracle {
-        let mut oracle = Oracle {
+        Oracle {
             violation: None,
             registers: BTreeMap::new(),
             messages: Vec::new(),
@@ -140,89 +116,13 @@ impl Oracle {
             received: 0,
             acknowledged: 0,
             reads: 0,
-        };
-        for account in 0..ACCOUNTS.len() {
-            oracle.registers.insert(Key::Password(account), vec![Write::known(PASSWORD)]);
         }
-        oracle
     }
 
     pub fn fail(&mut self, what: impl FnOnce() -> String) {
         if self.violation.is_none() {
             self.violation = Some(what());
         }
-    }
-
-    /// A value that was never used before.
-    pub fn new_value(&mut self) -> String {
-        self.values += 1;
-        format!("value {}", self.values)
-    }
-
-    // Registers.
-
-    fn writes(&mut self, key: &Key) -> &mut Vec<Write> {
-        let initial = || match key {
-            // Not registered yet.
-            Key::Password(_) => Vec::new(),
-            Key::Affiliation(..) => vec![Write::known("none")],
-            _ => vec![Write::known("")],
-        };
-        self.registers.entry(key.clone()).or_insert_with(initial)
-    }
-
-    /// A device asks for a value to be written; the number names this in the answer.
-    pub fn begin_write(&mut self, key: &Key, value: &str, now: Duration) -> usize {
-        let writes = self.writes(key);
-        writes.push(Write { value: value.to_owned(), from: now, until: None, is_refused: false });
-        writes.len() - 1
-    }
-
-    /// It was told that the value is there.
-    pub fn acknowledge_write(&mut self, key: &Key, write: usize, now: Duration) {
-        self.acknowledged += 1;
-        self.writes(key)[write].until.get_or_insert(now);
-    }
-
-    /// Whether anything was ever acknowledged to be there.
-    pub fn is_written(&mut self, key: &Key) -> bool {
-        self.writes(key).iter().any(|write| write.until.is_some() && write.from > Duration::ZERO)
-    }
-
-    /// It was told that the value is not there. `for_sure` is false where the disk may know better after a restart.
-    pub fn refuse_write(&mut self, key: &Key, write: usize, for_sure: bool) {
-        self.writes(key)[write].is_refused = for_sure;
-    }
-
-    /// Somebody was shown the value: from now on it is as good as acknowledged.
-    pub fn on_shown(&mut self, key: &Key, value: &str, now: Duration) {
-        if let Some(write) = self.writes(key).iter_mut().find(|write| write.value == value) {
-            write.until.get_or_insert(now);
-        }
-    }
-
-    /// The values that a question asked at `asked` may be answered with now.
-    pub fn possible(&mut self, key: &Key, asked: Duration) -> Vec<String> {
-        let writes = self.writes(key);
-        let superseded = |write: &Write| {
-            let later = |other: &Write| {
-                other.until.is_some_and(|until| until <= asked) && write.until.is_some_and(|until| until < other.from)
-            };
-            writes.iter().any(later)
-        };
-        let possible = writes.iter().filter(|write| !write.is_refused && !superseded(write));
-        possible.map(|write| write.value.clone()).collect()
-    }
-
-    /// A question asked at `asked` was answered so.
-    pub fn on_read(&mut self, key: &Key, value: &str, asked: Duration, now: Duration) {
-        self.reads += 1;
-        let possible = self.possible(key, asked);
-        if !possible.iter().any(|possible| possible == value) {
-            let writes = self.writes(key).clone();
-            self.fail(|| format!("{key:?} is {value:?}, which it cannot be: {possible:?}\n{writes:#?}"));
-        }
-        self.on_shown(key, value, now);
     }
 
     // Messages.
@@ -453,12 +353,6 @@ impl Oracle {
             return Some("it could not be kept, and who should be told was gone");
         }
         None
-    }
-}
-
-impl Write {
-    fn known(value: &str) -> Write {
-        Write { value: value.to_owned(), from: Duration::ZERO, until: Some(Duration::ZERO), is_refused: false }
     }
 }
 
