@@ -140,7 +140,7 @@ fn furnish(friends: bool) -> MemoryStore {
     }
     let private = DocumentKey::Private { name: "notes".to_owned(), ns: "urn:notes".to_owned() };
     let content = format!("<notes xmlns='urn:notes'>{SECRET}</notes>").into_bytes();
-    requests.push(StoreRequest::DocumentPut { user: bare(NURSE), key: private, content });
+    requests.push(StoreRequest::DocumentPut { user: bare(NURSE), key: private, content, at: UtcTime(EPOCH) });
     let change = BlocklistChange::Block(vec![Jid::from_prepared(&format!("{SECRET}@montague.test"))]);
     requests.push(StoreRequest::BlocklistChange { user: bare(NURSE), change });
     requests.push(StoreRequest::RosterPut {

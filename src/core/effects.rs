@@ -13,7 +13,7 @@ use crate::auth::{Bindings, Credentials};
 use crate::core::archive::{ArchiveFilter, ArchiveId, ArchivePage, ArchivePaging, ArchivePrefs, Keep};
 use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::clock::UtcTime;
-use crate::core::pubsub::{LastItem, Operation, Outcome};
+use crate::core::pubsub::{self, LastItem, Operation, Outcome};
 use crate::core::push::PushChange;
 use crate::core::rooms::{Affiliation, Line, RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
@@ -575,8 +575,8 @@ pub enum StoreRequest {
         /// Which.
         key: DocumentKey,
     },
-    /// Writes a document of the account; empty content removes it. Reply: [`Stored::Done`], [`StoreError::NoAccount`]
-    /// or [`StoreError::Full`].
+    /// Writes a document of the account; empty content removes it. Reply: [`Stored::Done`], [`Stored::Told`] if nodes of the
+    /// account have changed with it, [`StoreError::NoAccount`] or [`StoreError::Full`].
     DocumentPut {
         /// Whose.
         user: BareJid,
@@ -584,6 +584,8 @@ pub enum StoreRequest {
         key: DocumentKey,
         /// A whole element, valid by itself.
         content: Vec<u8>,
+        /// When.
+        at: UtcTime,
     },
     /// Registers an app server for one of an account's clients, or ends that. Reply: [`Stored::Done`] or
     /// [`StoreError::NoAccount`].
@@ -683,6 +685,8 @@ pub enum StoreRequest {
         node: String,
         /// What.
         operation: Operation,
+        /// When.
+        at: UtcTime,
     },
     /// Reads the last items of nodes that send them to who comes online. Reply: [`Stored::LastItems`].
     LastItems {
@@ -863,6 +867,8 @@ pub enum Stored {
     Rooms(Vec<RoomItem>),
     /// What became of an operation on nodes.
     Pubsub(Outcome),
+    /// It is durable, and readers of nodes are told.
+    Told(Vec<pubsub::Event>),
     /// Last items, by owner in the order asked for.
     LastItems(Vec<LastItem>),
     /// What an account has to do with a peer. All false and none for an account that does not exist.

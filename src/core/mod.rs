@@ -33,6 +33,7 @@
 
 pub mod archive;
 pub mod blocklist;
+pub mod bookmarks;
 pub mod clock;
 mod commands;
 pub mod effects;
@@ -52,6 +53,7 @@ pub(crate) mod session;
 pub(crate) mod stream;
 pub(crate) mod timers;
 pub mod tokens;
+pub mod vcard;
 mod wire;
 
 use std::time::Duration;

@@ -388,8 +388,8 @@ impl Operation {
 pub enum Outcome {
     /// It is done, and nobody needs to be told.
     Done,
-    /// It is done, and readers are told.
-    Told(Box<Event>),
+    /// It is done, and readers are told: of what was asked for first, then of what hangs on it.
+    Told(Vec<Event>),
     /// Items, oldest first but those asked for by id, which are in that order.
     Items {
         /// The items.

@@ -1,20 +1,15 @@
 //! XEP-0398: one avatar, whether it was published (XEP-0084) or set in the vCard (XEP-0153).
 //!
-//! A published one is put into the vCard by the store, in the same transaction (`store::avatar`). Here a picture that was set in
-//! the vCard is published, and every presence is stamped with the picture's hash, so that clients need not know it.
+//! A published one is put into the vCard by the store, and one that was set in the vCard is published, each in the same
+//! transaction (`store::avatar`, `store::bridges`). Here every presence is stamped with the picture's hash, so that clients need
+//! not know it.
 
 use super::prelude::*;
-use super::pep;
-use crate::core::form::Field;
 use crate::core::parked::Waiting;
-use crate::core::pubsub::{Item, Operation};
 use crate::core::session::AccountId;
 use crate::jid::BareJid;
 use crate::xml::Tree;
 use crate::xml::writer::append_child;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use sha1::{Digest, Sha1};
 
 pub(super) const HANDLER: Handler = Handler {
     name: "avatar",
@@ -80,51 +75,6 @@ pub(super) fn refresh(core: &mut Core, conn: ConnId, user: &BareJid, out: &mut O
     };
     let request = StoreRequest::DocumentGet { user: user.clone(), key: DocumentKey::AvatarHash };
     core.ask(request, Waiting::Room { conn, then: Box::new(then) }, out);
-}
-
-/// A picture that a vCard carries.
-pub(super) struct Picture {
-    kind: String,
-    base64: String,
-    bytes: usize,
-    hash: String,
-}
-
-/// The picture of a vCard that is about to be set, if it is another than before.
-pub(super) fn new_picture(cx: &Cx<'_>, vcard: &Element<'_>) -> Option<Picture> {
-    let photo = vcard.child("PHOTO", ns::VCARD)?;
-    let base64: String = photo.child("BINVAL", ns::VCARD)?.text().split_ascii_whitespace().collect();
-    let bytes = STANDARD.decode(&base64).ok().filter(|bytes| !bytes.is_empty())?;
-    let hash: String = Sha1::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let kind = photo.child("TYPE", ns::VCARD).map(|kind| kind.text().into_owned()).unwrap_or_default();
-    let fits = base64.len() + 64 <= cx.core.limits.pep_payload_bytes_max && kind.len() <= 64;
-    let new = fits && *cx.account().per.avatar.0 != *hash;
-    new.then_some(Picture { kind, base64, bytes: bytes.len(), hash })
-}
-
-/// Publishes a vCard's picture (section 3.2): data first, then metadata. What is readable in a vCard is readable by all.
-pub(super) fn publish(core: &mut Core, now: Now, conn: ConnId, user: &BareJid, picture: &Picture, out: &mut Outputs) {
-    let open: Vec<Field> = vec![("pubsub#access_model".to_owned(), vec!["open".to_owned()])];
-    let item = |write: &dyn Fn(&mut Writer<'_>)| {
-        let mut payload = Vec::new();
-        write(&mut Writer::new(&mut payload));
-        Item { id: picture.hash.clone(), publisher: user.as_str().to_owned(), at: now.utc, payload }
-    };
-    let data = item(&|w| {
-        w.open("data", ns::AVATAR_DATA).text(&picture.base64);
-    });
-    let metadata = item(&|w| {
-        w.open("metadata", ns::AVATAR_METADATA).open("info", ns::AVATAR_METADATA);
-        w.attr("bytes", picture.bytes).attr("id", &picture.hash).attr("type", &picture.kind);
-    });
-    // A node that is there stays as its owner has made it.
-    let steps = vec![
-        (ns::AVATAR_DATA, Operation::Create { options: open.clone() }),
-        (ns::AVATAR_DATA, Operation::Publish { item: data, options: Vec::new() }),
-        (ns::AVATAR_METADATA, Operation::Create { options: open }),
-        (ns::AVATAR_METADATA, Operation::Publish { item: metadata, options: Vec::new() }),
-    ];
-    pep::carry_out_all(core, conn, user, steps, Box::new(|_, _, _| {}), out);
 }
 
 #[cfg(test)]

@@ -42,12 +42,12 @@ pub(super) fn publish(
     let item = Item { id: to.as_str().to_owned(), publisher: user.as_str().to_owned(), at: now.utc, payload };
     let operation = Operation::Publish { item, options: Vec::new() };
     let then = |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
-        if let Ok(Stored::Pubsub(Outcome::Told(event))) = reply {
-            pep::tell_readers(core, conn, &event, out);
+        if let Ok(Stored::Pubsub(Outcome::Told(events))) = reply {
+            events.iter().for_each(|event| pep::tell_readers(core, conn, event, out));
         }
     };
     let (owner, asker, node) = (user.clone(), user, ns::DISPLAYED.to_owned());
-    let request = StoreRequest::Pubsub { owner, asker, node, operation };
+    let request = StoreRequest::Pubsub { owner, asker, node, operation, at: now.utc };
     core.ask(request, Waiting::Room { conn: ConnId::NOBODY, then: Box::new(then) }, out);
 }
 

@@ -305,8 +305,10 @@ mod tests {
         ns::MAM_EXTENDED,
         ns::BOOKMARKS,
         "urn:xmpp:bookmarks:1#compat",
+        "urn:xmpp:bookmarks:1#compat-pep",
         "urn:xmpp:mds:server-assist:0",
         "urn:xmpp:pep-vcard-conversion:0",
+        ns::VCARD4,
     ];
 
     #[test]

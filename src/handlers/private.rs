@@ -1,6 +1,7 @@
-//! XEP-0049: Private XML Storage. One element per name and namespace, for the account alone.
+//! XEP-0049: Private XML Storage. One element per name and namespace, for the account alone. That of bookmarks is kept like those
+//! of today's clients (`bookmarks`).
 
-use super::bookmarks;
+use super::pep;
 use super::prelude::*;
 
 pub(super) const HANDLER: Handler = Handler {
@@ -36,9 +37,6 @@ fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if asked.len() > cx.limits().private_bytes_max {
         return Err(StanzaError::NOT_ACCEPTABLE);
     }
-    if bookmarks::is_list(&key) {
-        return bookmarks::get(cx, iq, key, asked);
-    }
     let user = cx.account().jid.clone();
     let mut parked = iq.park();
     // Where nothing is stored the client gets back what it asked with (section 2.2).
@@ -67,11 +65,15 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if content.len() > cx.limits().private_bytes_max {
         return Err(StanzaError::NOT_ACCEPTABLE.text("The element is too big."));
     }
-    if bookmarks::is_list(&key) {
-        return bookmarks::set(cx, iq, key, content.into_bytes());
-    }
-    let user = cx.account().jid.clone();
-    cx.ask(StoreRequest::DocumentPut { user, key, content: content.into_bytes() }, iq.park(), acknowledge)
+    let (user, parked, at) = (cx.account().jid.clone(), iq.park(), cx.now.utc);
+    let then = move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+        Ok(stored) => {
+            out.reply_empty(conn, &*parked);
+            pep::tell_stored(core, conn, &stored, out);
+        }
+        Err(error) => out.reply_error(conn, &*parked, error.into()),
+    };
+    cx.ask_for_all(StoreRequest::DocumentPut { user, key, content: content.into_bytes(), at }, Box::new(then))
 }
 
 fn refuse(_: &mut Cx<'_>, _: &Iq<'_>) -> Handled {

@@ -1,17 +1,18 @@
-//! XEP-0054: vcard-temp. Served by the server for the account, stored as it came.
+//! XEP-0054: vcard-temp. Served by the server for the account, stored as it came; what it has in common with the vCard4 that the
+//! account publishes (XEP-0292) and with its avatar is kept alike by the store (`store::bridges`).
 //!
 //! Nobody may set another's. A vCard that does not exist and an account that does not exist give the same answer.
 
-use super::{avatar, shared_contacts};
+use super::{avatar, pep, shared_contacts};
 use super::prelude::*;
 use crate::core::parked::Waiting;
 use crate::jid::BareJid;
 
 pub(super) const HANDLER: Handler = Handler {
     name: "vcard",
-    spec: "XEP-0054 1.2",
+    spec: "XEP-0054 1.2, XEP-0292 0.12",
     features: &[ns::VCARD],
-    account_features: &[ns::VCARD],
+    account_features: &[ns::VCARD, ns::VCARD4],
     routes: &[
         iq_get(Target::Account, ns::VCARD, "vCard", get),
         iq_get(Target::Peer, ns::VCARD, "vCard", peer),
@@ -82,21 +83,18 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if content.len() > cx.limits().vcard_bytes_max {
         return Err(StanzaError::NOT_ACCEPTABLE.text("The vCard is too big."));
     }
-    let user = cx.account().jid.clone();
-    let (picture, parked) = (avatar::new_picture(cx, &iq.payload), iq.park());
+    let (user, parked, at) = (cx.account().jid.clone(), iq.park(), cx.now.utc);
     let owner = user.clone();
-    let then = move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+    let then = move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
         Err(error) => out.reply_error(conn, &*parked, error.into()),
-        Ok(_) => {
+        Ok(stored) => {
             out.reply_empty(conn, &*parked);
-            match picture {
-                Some(picture) => avatar::publish(core, now, conn, &owner, &picture, out),
-                None => avatar::refresh(core, conn, &owner, out),
-            }
+            pep::tell_stored(core, conn, &stored, out);
+            avatar::refresh(core, conn, &owner, out);
             shared_contacts::on_renamed(core, &owner, out);
         }
     };
-    cx.ask_for_all(StoreRequest::DocumentPut { user, key: DocumentKey::Vcard, content }, Box::new(then))
+    cx.ask_for_all(StoreRequest::DocumentPut { user, key: DocumentKey::Vcard, content, at }, Box::new(then))
 }
 
 fn refuse(_: &mut Cx<'_>, _: &Iq<'_>) -> Handled {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::apply::{Engine, Rules, Staged, alone, malformed};
 use super::schema::{self, AccountRow, DocumentsHead, Table};
-use super::{archive, avatar, nickname, offline, roster, tokens};
+use super::{archive, avatar, bridges, offline, roster, tokens};
 use crate::auth::{self, Credentials};
 use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::clock::UtcTime;
@@ -287,6 +287,14 @@ pub(super) fn change_push(tx: &mut Staged<'_>, user: &BareJid, change: &PushChan
     Ok(Stored::Done)
 }
 
+/// A document as clients read it.
+pub(super) fn shown_document(tx: &mut Staged<'_>, user: &BareJid, key: &DocumentKey) -> StoreReply {
+    match bridges::is_bookmarks(key) {
+        true => bridges::bookmarks_as_list(tx, user).map(Stored::Document),
+        false => document(tx, user, key),
+    }
+}
+
 pub(super) fn document(tx: &mut Staged<'_>, user: &BareJid, document: &DocumentKey) -> StoreReply {
     let Some(key) = schema::document_key(user, document) else { return Ok(Stored::Document(None)) };
     let content = tx.read(Table::Documents, &key, |record| schema::decode_xml(record).map(<[u8]>::to_vec))?;
@@ -299,12 +307,12 @@ pub(super) fn put_document(
     user: &BareJid,
     document: &DocumentKey,
     content: &[u8],
+    at: UtcTime,
 ) -> StoreReply {
     if !tx.has_account(user)? {
         return Err(StoreError::NoAccount);
     }
     let limits = &rules.limits;
-    let key = schema::document_key(user, document).ok_or(StoreError::Full)?;
     let bytes_max = match document {
         DocumentKey::Vcard => limits.vcard_bytes_max,
         // They are written as a whole by nobody.
@@ -314,18 +322,42 @@ pub(super) fn put_document(
     if content.len() > bytes_max {
         return Err(StoreError::Full);
     }
-    if let DocumentKey::Private { .. } = document {
-        let before = tx.read(Table::Documents, &key, |record| Ok(schema::decode_xml(record)?.len()))?;
-        count_private(tx, user, before.unwrap_or(0), content.len(), limits.private_total_bytes_max)?;
+    match document {
+        DocumentKey::Private { .. } => put_private(tx, rules, user, document, content)?,
+        _ => write_document(tx, user, document, content)?,
     }
-    if *document == DocumentKey::Vcard {
-        avatar::on_vcard(tx, user, content);
+    Ok(match bridges::on_document(tx, rules, user, document, at)? {
+        told if told.is_empty() => Stored::Done,
+        told => Stored::Told(told),
+    })
+}
+
+fn put_private(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    user: &BareJid,
+    document: &DocumentKey,
+    content: &[u8],
+) -> Result<(), StoreError> {
+    let key = schema::document_key(user, document).ok_or(StoreError::Full)?;
+    let before = tx.read(Table::Documents, &key, |record| Ok(schema::decode_xml(record)?.len()))?;
+    count_private(tx, user, before.unwrap_or(0), content.len(), rules.limits.private_total_bytes_max)?;
+    write_document(tx, user, document, content)
+}
+
+/// Writes private XML that the account has in another shape; what is too big for this one is left out.
+pub(super) fn replace_private(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    user: &BareJid,
+    document: &DocumentKey,
+    content: &[u8],
+) -> Result<(), StoreError> {
+    let content = if content.len() > rules.limits.private_bytes_max { &[] } else { content };
+    match put_private(tx, rules, user, document, content) {
+        Err(StoreError::Full) => put_private(tx, rules, user, document, &[]),
+        done => done,
     }
-    write_document(tx, user, document, content)?;
-    if *document == DocumentKey::Vcard {
-        nickname::refresh(tx, rules, user)?;
-    }
-    Ok(Stored::Done)
 }
 
 /// Keeps the sum of an account's private XML, so that its bound costs no scan.

@@ -201,8 +201,8 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::ArchivePage { user, filter, paging } => archive::page(tx, user, filter, paging),
         R::ArchiveBounds { user } => archive::bounds(tx, user),
         R::ArchivePrefsPut { user, prefs } => archive::put_prefs(tx, user, prefs),
-        R::DocumentGet { user, key } => account::document(tx, user, key),
-        R::DocumentPut { user, key, content } => account::put_document(tx, rules, user, key, content),
+        R::DocumentGet { user, key } => account::shown_document(tx, user, key),
+        R::DocumentPut { user, key, content, at } => account::put_document(tx, rules, user, key, content, *at),
         R::PushChange { user, change } => account::change_push(tx, user, change),
         R::BlocklistChange { user, change } => account::change_blocklist(tx, rules, user, change),
         R::LastSeen { user, at, status } => account::put_last_seen(tx, user, *at, status),
@@ -214,8 +214,8 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::RoomList { domain, after, max, public_only } => rooms::list(tx, domain, after.as_ref(), *max, *public_only),
         R::RoomCard { room, record, content } => rooms::put_card(tx, rules, room, record, content),
         R::Relation { user, peer } => account::relation(tx, rules, user, peer),
-        R::Pubsub { owner, asker, node, operation } => {
-            pubsub::carry_out(tx, rules, (owner, asker), node, operation).map(Stored::Pubsub)
+        R::Pubsub { owner, asker, node, operation, at } => {
+            pubsub::carry_out(tx, rules, (owner, asker), node, operation, *at).map(Stored::Pubsub)
         }
         R::LastItems { owners, reader, nodes } => pubsub::last_items(tx, rules, owners, reader, nodes),
         R::Verify { .. } | R::AccountCreate { .. } | R::PasswordSet { .. } => {
@@ -302,7 +302,7 @@ impl<'t> Staged<'t> {
         self.writes.insert((table, key), None);
     }
 
-    /// Rows from the key `from` up to the key `to`; does not see what this request has written itself.
+    /// Rows from the key `from` up to the key `to`, with what this request has written itself.
     pub(super) fn scan(
         &mut self,
         table: Table,
@@ -311,10 +311,45 @@ impl<'t> Staged<'t> {
         each: &mut EachRow<'_>,
     ) -> Result<(), StoreError> {
         // An engine may take bounds that are the wrong way round for an error of the program.
-        if from < to { self.tx.scan(table, from, to, each) } else { Ok(()) }
+        if from >= to {
+            return Ok(());
+        }
+        let mut own = self.writes.range((table, from.to_vec())..(table, to.to_vec())).peekable();
+        if own.peek().is_none() {
+            return self.tx.scan(table, from, to, each);
+        }
+        let mut stopped = false;
+        self.tx.scan(table, from, to, &mut |key, value| {
+            // Ours that come before, then ours in the place of this one.
+            while let Some(((_, own_key), own_value)) = own.next_if(|((_, own_key), _)| **own_key < *key) {
+                if let Some(own_value) = own_value
+                    && each(own_key, own_value).is_break()
+                {
+                    stopped = true;
+                    return ControlFlow::Break(());
+                }
+            }
+            let flow = match own.next_if(|((_, own_key), _)| **own_key == *key) {
+                Some((_, Some(own_value))) => each(key, own_value),
+                Some((_, None)) => ControlFlow::Continue(()),
+                None => each(key, value),
+            };
+            stopped = flow.is_break();
+            flow
+        })?;
+        if !stopped {
+            for ((_, key), value) in own {
+                if let Some(value) = value
+                    && each(key, value).is_break()
+                {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// [`Staged::scan`] from the last row.
+    /// The rows from the last; does not see what this request has written itself.
     pub(super) fn scan_back(
         &mut self,
         table: Table,

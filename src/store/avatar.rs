@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 
+use super::account;
 use super::apply::{Rules, Staged};
 use super::schema::{self, Table};
 use crate::core::effects::{DocumentKey, StoreError};
@@ -16,11 +17,12 @@ use crate::xml::{Tree, Writer, ns};
 type Result<T> = std::result::Result<T, StoreError>;
 
 /// A picture as XML carries it.
-struct Picture {
+pub(super) struct Picture {
     kind: String,
     base64: String,
+    bytes: usize,
     /// SHA-1 of the picture in hex.
-    hash: String,
+    pub(super) hash: String,
 }
 
 impl Picture {
@@ -28,7 +30,32 @@ impl Picture {
         let base64: String = base64.chars().filter(|c| !c.is_ascii_whitespace()).collect();
         let bytes = STANDARD.decode(&base64).ok().filter(|bytes| !bytes.is_empty())?;
         let hash = Sha1::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(Picture { kind: kind.to_owned(), base64, hash })
+        Some(Picture { kind: kind.to_owned(), base64, bytes: bytes.len(), hash })
+    }
+
+    /// That of a vCard.
+    pub(super) fn of_vcard(vcard: &str) -> Option<Picture> {
+        let tree = Tree::parse(vcard, ns::CLIENT).ok()?;
+        let photo = tree.root().child("PHOTO", ns::VCARD)?;
+        let kind = photo.child("TYPE", ns::VCARD).map(|kind| kind.text().into_owned()).unwrap_or_default();
+        Picture::of(&kind, &photo.child("BINVAL", ns::VCARD)?.text()).filter(|picture| picture.kind.len() <= 64)
+    }
+
+    /// Payload of the item that is the picture.
+    pub(super) fn data(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        Writer::new(&mut payload).open("data", ns::AVATAR_DATA).text(&self.base64);
+        payload
+    }
+
+    /// Payload of the item that describes it.
+    pub(super) fn metadata(&self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        let mut w = Writer::new(&mut payload);
+        w.open("metadata", ns::AVATAR_METADATA).open("info", ns::AVATAR_METADATA);
+        w.attr("bytes", self.bytes).attr("id", &self.hash).attr("type", &self.kind);
+        drop(w);
+        payload
     }
 }
 
@@ -38,28 +65,15 @@ fn read(tx: &mut Staged<'_>, user: &BareJid, document: &DocumentKey) -> Result<O
     Ok(content.and_then(|content| String::from_utf8(content).ok()))
 }
 
-fn write(tx: &mut Staged<'_>, user: &BareJid, document: &DocumentKey, content: &[u8]) {
-    let Some(key) = schema::document_key(user, document) else { return };
-    match content {
-        [] => tx.delete(Table::Documents, key),
-        _ => tx.put(Table::Documents, key, schema::encode_xml(content)),
-    }
-}
-
 /// Hash of the vCard's picture; empty if it has none.
 pub(super) fn hash(tx: &mut Staged<'_>, user: &BareJid) -> Result<String> {
     Ok(read(tx, user, &DocumentKey::AvatarHash)?.unwrap_or_default())
 }
 
 /// A vCard was set: its picture's hash is noted.
-pub(super) fn on_vcard(tx: &mut Staged<'_>, user: &BareJid, vcard: &[u8]) {
-    let picture = std::str::from_utf8(vcard).ok().and_then(|vcard| {
-        let tree = Tree::parse(vcard, ns::CLIENT).ok()?;
-        let photo = tree.root().child("PHOTO", ns::VCARD)?;
-        Picture::of("", &photo.child("BINVAL", ns::VCARD)?.text())
-    });
-    let hash = picture.map(|picture| picture.hash).unwrap_or_default();
-    write(tx, user, &DocumentKey::AvatarHash, hash.as_bytes());
+pub(super) fn note(tx: &mut Staged<'_>, user: &BareJid, picture: Option<&Picture>) -> Result<()> {
+    let hash = picture.map(|picture| picture.hash.as_str()).unwrap_or_default();
+    account::write_document(tx, user, &DocumentKey::AvatarHash, hash.as_bytes())
 }
 
 /// Metadata were published. The vCard can be read by anybody, so only what anybody may read comes into it; what is not such
@@ -76,9 +90,8 @@ pub(super) fn on_metadata(tx: &mut Staged<'_>, rules: &Rules, user: &BareJid, me
     }
     let vcard = with_picture(before.as_deref(), picture.as_ref());
     if vcard.len() <= rules.limits.vcard_bytes_max {
-        write(tx, user, &DocumentKey::Vcard, &vcard);
-        let hash = picture.map(|picture| picture.hash).unwrap_or_default();
-        write(tx, user, &DocumentKey::AvatarHash, hash.as_bytes());
+        account::write_document(tx, user, &DocumentKey::Vcard, &vcard)?;
+        note(tx, user, picture.as_ref())?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod archive;
 #[cfg(test)]
 mod archive_tests;
 mod avatar;
+mod bridges;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 use super::apply::{Rules, Staged, malformed};
 use super::roster;
 use super::schema::{self, NodeRow, PubsubHead, Table};
-use super::{account, avatar, nickname};
+use super::{account, avatar, bridges, nickname};
+use crate::core::clock::UtcTime;
 use crate::core::effects::{StoreError, StoreReply, Stored};
 use crate::core::form::Field;
 use crate::core::pubsub::{
@@ -34,6 +35,33 @@ struct Node<'a> {
 
 /// Carries out an operation of the second account on nodes of the first.
 pub(super) fn carry_out(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    pair: (&BareJid, &BareJid),
+    name: &str,
+    operation: &Operation,
+    at: UtcTime,
+) -> Result<Outcome> {
+    let outcome = carry_out_alone(tx, rules, pair, name, operation)?;
+    let done = matches!(outcome, Outcome::Done | Outcome::Told(_));
+    let more = match operation {
+        Operation::Publish { .. } | Operation::Retract { .. } | Operation::Purge if done => {
+            bridges::on_node(tx, rules, pair.0, name, at)?
+        }
+        Operation::Delete if done => bridges::on_node_deleted(tx, rules, pair.0, name, at)?,
+        _ => Vec::new(),
+    };
+    Ok(match outcome {
+        Outcome::Told(mut events) => {
+            events.extend(more);
+            Outcome::Told(events)
+        }
+        Outcome::Done if !more.is_empty() => Outcome::Told(more),
+        outcome => outcome,
+    })
+}
+
+fn carry_out_alone(
     tx: &mut Staged<'_>,
     rules: &Rules,
     (owner, asker): (&BareJid, &BareJid),
@@ -327,7 +355,7 @@ impl Node<'_> {
         let readers = seen_by.filter(|jid| may(jid)).cloned().collect();
         let subscribers = self.row.subscriptions.iter().filter(|jid| may(&jid.to_bare())).cloned().collect();
         let (owner, node) = (self.owner.clone(), self.name.to_owned());
-        Ok(Outcome::Told(Box::new(Event { owner, node, change, readers, subscribers })))
+        Ok(Outcome::Told(vec![Event { owner, node, change, readers, subscribers }]))
     }
 }
 
@@ -469,6 +497,69 @@ fn readable_nodes(tx: &mut Staged<'_>, rules: &Rules, owner: &BareJid, asker: &B
         Some((name, title))
     };
     Ok(Outcome::Nodes(rows.into_iter().filter_map(may).collect()))
+}
+
+fn told(outcome: Outcome) -> Vec<Event> {
+    match outcome {
+        Outcome::Told(events) => events,
+        _ => Vec::new(),
+    }
+}
+
+/// Publishes an item of an account by itself. A node that is missing is made as new ones are, or with the access model that is
+/// given; if there may be no more nodes, nothing is published.
+pub(super) fn put(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    owner: &BareJid,
+    name: &str,
+    item: &Item,
+    access: Option<Access>,
+) -> Result<Vec<Event>> {
+    let row = tx.read(Table::Pubsub, &schema::node_key(owner, name), schema::decode_node)?;
+    let node = match row.map(|row| Node { owner, name, row }) {
+        Some(node) => node,
+        None => match add_node(tx, rules, owner, name, &[])? {
+            Ok(mut node) => {
+                node.row.config.access = access.unwrap_or(node.row.config.access);
+                node
+            }
+            Err(_) => return Ok(Vec::new()),
+        },
+    };
+    publish(tx, rules, node, item).map(told)
+}
+
+/// Retracts items of an account by itself, and tells.
+pub(super) fn take(
+    tx: &mut Staged<'_>,
+    rules: &Rules,
+    owner: &BareJid,
+    name: &str,
+    ids: &[String],
+) -> Result<Vec<Event>> {
+    let row = tx.read(Table::Pubsub, &schema::node_key(owner, name), schema::decode_node)?;
+    match row.filter(|_| !ids.is_empty()) {
+        Some(row) => retract(tx, rules, Node { owner, name, row }, ids, true).map(told),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// Every item of a node, oldest first; `None` if there is no such node.
+pub(super) fn all_items(tx: &mut Staged<'_>, owner: &BareJid, name: &str) -> Result<Option<Vec<Item>>> {
+    let Some(row) = tx.read(Table::Pubsub, &schema::node_key(owner, name), schema::decode_node)? else {
+        return Ok(None);
+    };
+    let node = Node { owner, name, row };
+    match node.items(tx, &Wanted::Recent(usize::MAX), usize::MAX)? {
+        Outcome::Items { items, .. } => Ok(Some(items)),
+        _ => Ok(None),
+    }
+}
+
+/// Whether the account's share takes so many bytes more.
+pub(super) fn has_room(tx: &mut Staged<'_>, rules: &Rules, owner: &BareJid, bytes: usize) -> Result<bool> {
+    Ok(head(tx, owner)?.bytes.saturating_add(bytes as u64) <= rules.limits.pep_total_bytes_max as u64)
 }
 
 /// Who may read a node, and its last item.

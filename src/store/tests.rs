@@ -129,7 +129,7 @@ fn private(name: &str) -> DocumentKey {
 }
 
 fn document(user: &str, key: &DocumentKey, content: &str) -> R {
-    R::DocumentPut { user: jid(user), key: key.clone(), content: content.as_bytes().to_vec() }
+    R::DocumentPut { user: jid(user), key: key.clone(), content: content.as_bytes().to_vec(), at: UtcTime(3) }
 }
 
 /// A half in a line: whose, before and after, version, what is delivered (`!`) and answered (`>`).
@@ -223,6 +223,7 @@ pub(super) fn show(reply: &StoreReply) -> String {
             rooms.iter().map(|room| format!("{}({})", room.jid, room.name)).collect::<Vec<_>>().join(" ")
         }
         Ok(Stored::Pubsub(outcome)) => outcome_text(outcome),
+        Ok(Stored::Told(events)) => events.iter().map(event_text).collect::<Vec<_>>().join(" | "),
         Ok(Stored::LastItems(items)) => {
             let text = |last: &pubsub::LastItem| format!("{} {} {}", last.owner, last.node, last.item.id);
             items.iter().map(text).collect::<Vec<_>>().join(" | ")
@@ -231,19 +232,21 @@ pub(super) fn show(reply: &StoreReply) -> String {
     }
 }
 
+fn event_text(event: &pubsub::Event) -> String {
+    let change = match &event.change {
+        pubsub::Change::Published(item) => format!("published {}", item.id),
+        change => format!("{change:?}").to_lowercase(),
+    };
+    let readers = event.readers.iter().map(|jid| format!(" {jid}"));
+    let subscribers = event.subscribers.iter().map(|jid| format!(" +{jid}"));
+    format!("{change}:{}{}", readers.collect::<String>(), subscribers.collect::<String>())
+}
+
 fn outcome_text(outcome: &pubsub::Outcome) -> String {
     use pubsub::Outcome as O;
     match outcome {
         O::Done => "done".to_owned(),
-        O::Told(event) => {
-            let change = match &event.change {
-                pubsub::Change::Published(item) => format!("published {}", item.id),
-                change => format!("{change:?}").to_lowercase(),
-            };
-            let readers = event.readers.iter().map(|jid| format!(" {jid}"));
-            let subscribers = event.subscribers.iter().map(|jid| format!(" +{jid}"));
-            format!("{change}:{}{}", readers.collect::<String>(), subscribers.collect::<String>())
-        }
+        O::Told(events) => events.iter().map(event_text).collect::<Vec<_>>().join(" | "),
         O::Items { items, count, index } => {
             let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
             format!("{} ({index} of {count})", ids.join(" "))
@@ -336,17 +339,21 @@ pub(super) fn again(request: &R) -> R {
             R::OfflinePage { user: user.clone(), delete_to: *delete_to, after: *after, bytes_max: *bytes_max }
         }
         R::DocumentGet { user, key } => R::DocumentGet { user: user.clone(), key: key.clone() },
-        R::DocumentPut { user, key, content } => {
-            R::DocumentPut { user: user.clone(), key: key.clone(), content: content.clone() }
+        R::DocumentPut { user, key, content, at } => {
+            R::DocumentPut { user: user.clone(), key: key.clone(), content: content.clone(), at: *at }
         }
         R::SharedContacts { domain, max } => R::SharedContacts { domain: domain.clone(), max: *max },
         R::PushChange { user, change } => R::PushChange { user: user.clone(), change: change.clone() },
         R::BlocklistChange { user, change } => R::BlocklistChange { user: user.clone(), change: change.clone() },
         R::LastSeen { user, at, status } => R::LastSeen { user: user.clone(), at: *at, status: status.clone() },
         R::Relation { user, peer } => R::Relation { user: user.clone(), peer: peer.clone() },
-        R::Pubsub { owner, asker, node, operation } => {
-            R::Pubsub { owner: owner.clone(), asker: asker.clone(), node: node.clone(), operation: operation.clone() }
-        }
+        R::Pubsub { owner, asker, node, operation, at } => R::Pubsub {
+            owner: owner.clone(),
+            asker: asker.clone(),
+            node: node.clone(),
+            operation: operation.clone(),
+            at: *at,
+        },
         R::LastItems { owners, reader, nodes } => {
             R::LastItems { owners: owners.clone(), reader: reader.clone(), nodes: nodes.clone() }
         }
@@ -400,6 +407,7 @@ fn nodes() {
         asker: jid(asker),
         node: node.to_owned(),
         operation,
+        at: UtcTime(1),
     };
     let option = |name: &str, value: &str| vec![(format!("pubsub#{name}"), vec![value.to_owned()])];
     let publish = |node, id: &str, payload: &str, options| {

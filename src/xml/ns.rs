@@ -174,6 +174,10 @@ pub const OLD_BOOKMARKS: &str = "storage:bookmarks";
 pub const DISPLAYED: &str = "urn:xmpp:mds:displayed:0";
 /// Node and payload of a nickname, XEP-0172.
 pub const NICK: &str = "http://jabber.org/protocol/nick";
+/// Node of a vCard4, XEP-0292.
+pub const VCARD4_NODE: &str = "urn:xmpp:vcard4";
+/// vCard4, RFC 6351.
+pub const VCARD4: &str = "urn:ietf:params:xml:ns:vcard-4.0";
 /// Push notifications, XEP-0357.
 pub const PUSH: &str = "urn:xmpp:push:0";
 /// External services, XEP-0215.

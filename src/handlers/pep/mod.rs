@@ -17,10 +17,8 @@ mod publish;
 use super::prelude::*;
 use super::{Answer, iq_get, iq_set};
 use crate::core::error::ErrorType;
-use crate::core::parked::Waiting;
 use crate::core::pubsub::{Operation, Outcome, Refusal};
 use crate::core::router::Then;
-use crate::jid::BareJid;
 
 pub(crate) use caps::{Known, State, on_flushed, on_gone, on_presence, on_seen};
 pub(super) use notify::tell_readers;
@@ -157,8 +155,8 @@ fn check_owner(cx: &Cx<'_>, iq: &Iq<'_>) -> Result<(), StanzaError> {
 fn ask(cx: &mut Cx<'_>, iq: &Iq<'_>, node: &str, operation: Operation, note: String, then: Then) -> Handled {
     let mut parked = iq.park();
     parked.note = Some(note.into());
-    let (owner, asker) = (iq.addressee.clone(), cx.account().jid.clone());
-    cx.ask(StoreRequest::Pubsub { owner, asker, node: node.to_owned(), operation }, parked, then)
+    let (owner, asker, at) = (iq.addressee.clone(), cx.account().jid.clone(), cx.now.utc);
+    cx.ask(StoreRequest::Pubsub { owner, asker, node: node.to_owned(), operation, at }, parked, then)
 }
 
 fn outcome(reply: StoreReply) -> Result<Outcome, StanzaError> {
@@ -180,47 +178,17 @@ fn on_changed(
 ) -> Result<(), StanzaError> {
     let outcome = outcome(reply)?;
     out.reply_empty(conn, iq);
-    if let Outcome::Told(event) = outcome {
-        notify::tell(core, conn, &event, out);
+    if let Outcome::Told(events) = outcome {
+        notify::tell(core, conn, &events, out);
     }
     Ok(())
 }
 
-/// What follows when all steps are done; nobody is left to be told where the session has ended.
-pub(super) type Finally = Box<dyn FnOnce(&mut Core, ConnId, &mut Outputs)>;
-
-/// Operations of an account on its own nodes that nobody has asked for by themselves, one after another. Readers are told; what
-/// is refused is left out. The session waits.
-pub(super) fn carry_out_all(
-    core: &mut Core,
-    conn: ConnId,
-    user: &BareJid,
-    mut steps: Vec<(&'static str, Operation)>,
-    finally: Finally,
-    out: &mut Outputs,
-) {
-    if steps.is_empty() {
-        return finally(core, conn, out);
+/// Tells readers of what has changed in nodes along with something else.
+pub(super) fn tell_stored(core: &mut Core, conn: ConnId, stored: &Stored, out: &mut Outputs) {
+    if let Stored::Told(events) = stored {
+        events.iter().for_each(|event| notify::tell_readers(core, conn, event, out));
     }
-    let (node, operation) = steps.remove(0);
-    let (owner, asker) = (user.clone(), user.clone());
-    let request = StoreRequest::Pubsub { owner, asker, node: node.to_owned(), operation };
-    let user = user.clone();
-    let then = move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
-        let told = match reply {
-            Ok(Stored::Pubsub(Outcome::Told(event))) => Some(event),
-            _ => None,
-        };
-        if let Some(event) = &told {
-            notify::tell_readers(core, conn, event, out);
-        }
-        let avatar = told.is_some() && node == ns::AVATAR_METADATA;
-        carry_out_all(core, conn, &user, steps, finally, out);
-        if avatar {
-            super::avatar::refresh(core, conn, &user, out);
-        }
-    };
-    core.ask(request, Waiting::Room { conn, then: Box::new(then) }, out);
 }
 
 /// Asks which nodes of the addressee the sender may read; for disco.

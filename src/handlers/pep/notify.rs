@@ -15,13 +15,15 @@ use super::caps::Interests;
 const OWNERS_AT_ONCE: usize = 32;
 
 /// An owner's request has changed something: readers are told, and what hangs on it follows.
-pub(super) fn tell(core: &mut Core, conn: ConnId, event: &Event, out: &mut Outputs) {
-    tell_readers(core, conn, event, out);
-    if matches!(event.node.as_str(), ns::AVATAR_METADATA | ns::AVATAR_DATA) {
-        avatar::refresh(core, conn, &event.owner, out);
+pub(super) fn tell(core: &mut Core, conn: ConnId, events: &[Event], out: &mut Outputs) {
+    events.iter().for_each(|event| tell_readers(core, conn, event, out));
+    let Some(owner) = events.first().map(|event| &event.owner) else { return };
+    let changed = |nodes: &[&str]| events.iter().any(|event| nodes.contains(&event.node.as_str()));
+    if changed(&[ns::AVATAR_METADATA, ns::AVATAR_DATA]) {
+        avatar::refresh(core, conn, owner, out);
     }
-    if event.node == ns::NICK {
-        shared_contacts::on_renamed(core, &event.owner, out);
+    if changed(&[ns::NICK, ns::VCARD4_NODE]) {
+        shared_contacts::on_renamed(core, owner, out);
     }
 }
 

@@ -46,14 +46,15 @@ fn on_published(
     reply: StoreReply,
     out: &mut Outputs,
 ) -> Result<(), StanzaError> {
-    let Outcome::Told(event) = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
+    let Outcome::Told(events) = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
+    let event = events.first().ok_or(StanzaError::INTERNAL_SERVER_ERROR)?;
     out.reply(conn, iq, |w| {
         w.open("pubsub", ns::PUBSUB).open("publish", ns::PUBSUB).attr("node", &event.node);
         if let Change::Published(item) = &event.change {
             w.open("item", ns::PUBSUB).attr("id", &item.id).close();
         }
     });
-    notify::tell(core, conn, &event, out);
+    notify::tell(core, conn, &events, out);
     Ok(())
 }
 
