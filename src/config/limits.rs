@@ -93,6 +93,10 @@ pub struct Limits {
     pub room_occupants_max: usize,
     /// Presences written in one turn of the loop for those who enter rooms.
     pub room_slice: usize,
+    /// Messages that one occupant may send to a room and to others in it, in ten seconds.
+    pub room_occupant_rate: usize,
+    /// Messages said to all in one room in ten seconds; moderators may speak above it.
+    pub room_rate: usize,
     /// Accounts with an affiliation to one room.
     pub room_members_max: usize,
     /// Lines kept of one room.
@@ -178,6 +182,8 @@ impl Default for Limits {
             rooms_per_account_max: 50,
             room_occupants_max: 500,
             room_slice: 256,
+            room_occupant_rate: 50,
+            room_rate: 500,
             room_members_max: 2000,
             room_history_max: 50,
             room_history_bytes_max: 128 * 1024,
@@ -289,6 +295,8 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("rooms_per_account_max", 0, 1_000_000, |l| Slot::Count(&mut l.rooms_per_account_max)),
     key("room_occupants_max", 2, 100_000, |l| Slot::Count(&mut l.room_occupants_max)),
     key("room_slice", 1, 100_000, |l| Slot::Count(&mut l.room_slice)),
+    key("room_occupant_rate", 1, 1_000_000, |l| Slot::Count(&mut l.room_occupant_rate)),
+    key("room_rate", 1, 1_000_000, |l| Slot::Count(&mut l.room_rate)),
     key("room_members_max", 2, 100_000, |l| Slot::Count(&mut l.room_members_max)),
     key("room_history_max", 0, 10_000, |l| Slot::Count(&mut l.room_history_max)),
     key("room_history_bytes_max", 0, G, |l| Slot::Bytes(&mut l.room_history_bytes_max)),

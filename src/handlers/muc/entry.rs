@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::history::{self, Wanted};
 use super::presence::{check_nick, occupant_id, payload_of, wanted_nick};
-use super::room::{News, Notice, Occupant, Payload, Receiver, Room, Session, escaped};
+use super::room::{News, Notice, Occupant, Payload, Rate, Receiver, Room, Session, escaped};
 use super::{Outcome, Rooms, Stanza, dispatch, visit};
 use crate::core::error::ErrorType;
 use crate::core::rooms::{Affiliation, Role};
@@ -103,6 +103,7 @@ impl Entering {
             user,
             sessions: vec![Session { conn, jid: self.stanza.from, to, presence: Payload::default() }],
             seen: false,
+            sent: Rate::default(),
         }
     }
 }
@@ -325,7 +326,7 @@ fn let_in(core: &mut Core, now: Now, room: &mut Room, mut entering: Entering, ou
         let nick = entering.nick().into();
         let id = occupant_id(&core.shared.muc.secret, &room.jid, &user);
         let seen = room.config().presence.contains(role);
-        room.add_occupant(Occupant { key: 0, nick, from, user, affiliation, role, id, sessions: Vec::new(), seen })
+        room.add_occupant(Occupant { key: 0, nick, from, user, affiliation, role, id, sessions: Vec::new(), seen, sent: Rate::default() })
     });
     let session = Session { conn, jid: entering.stanza.from.clone(), to: entering.to.clone(), presence: payload_of(&root) };
     room.add_session(key, session);

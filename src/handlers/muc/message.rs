@@ -17,7 +17,11 @@ pub(super) fn on_message(
     root: &Element<'_>,
     out: &mut Outputs,
 ) -> Outcome {
-    match (stanza.type_.as_deref(), stanza.to.resource()) {
+    let kind = stanza.type_.as_deref();
+    if core.limits.rates && kind != Some("error") {
+        room.takes(now.mono, conn, kind == Some("groupchat"), &core.limits)?;
+    }
+    match (kind, stanza.to.resource()) {
         (Some("error"), _) => {
             presence::on_error(core, room, conn, root, out);
             Ok(())

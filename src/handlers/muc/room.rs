@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 
@@ -11,7 +12,8 @@ use super::history::History;
 use super::relay::Relayed;
 use crate::core::effects::ConnId;
 use crate::core::rooms::{Affiliation, Role, RoomConfig, RoomRecord};
-use crate::core::Outputs;
+use crate::core::error::{ErrorType, StanzaError};
+use crate::core::{Limits, Outputs};
 use crate::jid::{BareJid, FullJid};
 use crate::xml::writer::escape_attr;
 use crate::xml::{Writer, ns};
@@ -47,6 +49,24 @@ pub(super) struct Room {
     by_conn: HashMap<ConnId, usize>,
     /// What the occupants' presence comes to, in bytes.
     presence_bytes: usize,
+    /// What was said to all of late.
+    said: Rate,
+}
+
+/// In what time so many messages as a limit says may come.
+const RATE_TIME: Duration = Duration::from_secs(10);
+
+/// How much came of late: until when nothing more might come, at the rate allowed, to make up for it. On the clock of
+/// [`crate::core::Now::mono`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rate(Duration);
+
+impl Rate {
+    /// With one more, if `count` in [`RATE_TIME`] may come: all at once after a silence, later one each time there is room.
+    fn with_one(self, now: Duration, count: usize) -> Option<Rate> {
+        let until = self.0.max(now) + RATE_TIME / u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        (until <= now + RATE_TIME).then_some(Rate(until))
+    }
 }
 
 /// Somebody in the room, with one session or several (section 7.2.8).
@@ -65,6 +85,8 @@ pub(super) struct Occupant {
     pub(super) sessions: Vec<Session>,
     /// Everybody has seen it, so everybody is told what becomes of it.
     pub(super) seen: bool,
+    /// What it has sent of late.
+    pub(super) sent: Rate,
 }
 
 /// Where stanzas of a room go.
@@ -230,6 +252,7 @@ impl Room {
             by_nick: HashMap::new(),
             by_conn: HashMap::new(),
             presence_bytes: 0,
+            said: Rate::default(),
         }
     }
 
@@ -297,6 +320,20 @@ impl Room {
 
     pub(super) fn occupant_mut(&mut self, key: usize) -> Option<&mut Occupant> {
         self.occupants.get_mut(&key)
+    }
+
+    /// Whether an occupant may send one more message to single ones, or to all.
+    pub(super) fn takes(&mut self, now: Duration, conn: ConnId, to_all: bool, limits: &Limits) -> Result<(), StanzaError> {
+        const SLOWER: StanzaError = StanzaError::POLICY_VIOLATION.kind(ErrorType::Wait).text("You send too much at once.");
+        const FULL: StanzaError = StanzaError::RESOURCE_CONSTRAINT.text("Too much is said here at once.");
+        let Some(occupant) = self.by_conn.get(&conn).and_then(|key| self.occupants.get_mut(key)) else { return Ok(()) };
+        let sent = occupant.sent.with_one(now, limits.room_occupant_rate).ok_or(SLOWER)?;
+        // Who is to put an end to a flood has to be heard.
+        if to_all && occupant.role < Role::Moderator {
+            self.said = self.said.with_one(now, limits.room_rate).ok_or(FULL)?;
+        }
+        occupant.sent = sent;
+        Ok(())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -537,5 +574,31 @@ impl Room {
             w.text_element("reason", reason);
         }
         w.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_in_ten_seconds() {
+        let mut rate = Rate::default();
+        let mut check = |at: u64, count: usize, expected: &[bool]| {
+            let now = Duration::from_millis(at);
+            let taken: Vec<bool> = expected.iter().map(|_| rate.with_one(now, count).map(|with| rate = with).is_some()).collect();
+            assert_eq!(taken, expected, "at {at} ms");
+        };
+        check(0, 3, &[true, true, true, false, false]);
+        check(3_000, 3, &[false]);
+        check(3_334, 3, &[true, false]);
+        check(9_999, 3, &[true, false]);
+        check(10_000, 3, &[true, false]);
+        // No more than three, however long the silence.
+        check(3_600_000, 3, &[true, true, true, false]);
+        check(3_600_000, 1, &[false]);
+        check(3_700_000, 1, &[true, false]);
+        check(3_709_999, 1, &[false]);
+        check(3_710_000, 1, &[true]);
     }
 }
