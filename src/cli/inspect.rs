@@ -64,6 +64,11 @@ pub fn status(loaded: &Loaded) -> Result<(), Failure> {
             "\nThe disk does not take what is written, so it is refused; the log says why. See that it has room and is in order.\n",
         );
     }
+    if counters.iter().any(|(name, value)| *name == "store_rows_damaged" && *value != "0") {
+        print(
+            "\nSome of what is stored was damaged on the disk; the log says more. Keep a copy of it and restore a backup.\n",
+        );
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use whinchat::auth::Prepared;
 use whinchat::config::Config;
 use whinchat::core::Command;
 use whinchat::jid::BareJid;
-use whinchat::store::RedbStore;
+use whinchat::store::{RedbStore, journal_path};
 use zeroize::Zeroizing;
 
 use super::arguments::UserAction;
@@ -111,6 +111,7 @@ fn open(config: &Config) -> Result<(RedbStore, DataDirectory), Failure> {
     let path = config.store_path();
     let store = RedbStore::open(&path, config).map_err(Failure::runtime)?;
     hand_over(&path, &config.data);
+    hand_over(&journal_path(&path), &config.data);
     Ok((store, directory))
 }
 

@@ -79,7 +79,7 @@ pub(crate) struct Loop {
     clock: Clock,
     pub(super) engine: Engine,
     /// `None` once it is closed.
-    store: Option<StoreThread>,
+    pub(super) store: Option<StoreThread>,
     /// Store requests of this turn.
     pub(super) asked: Vec<(Ticket, StoreRequest)>,
     replies: Vec<(Ticket, StoreReply)>,

@@ -9,7 +9,7 @@ use super::conn::{Conn, Outcome, Phase};
 use super::engine::guarded;
 use super::poll::Loop;
 use super::slab::token_of;
-use crate::core::{CloseReason, ConnId, ConnOrder, Input};
+use crate::core::{Answer, CloseReason, ConnId, ConnOrder, Input};
 
 /// Unread bytes beyond the longest stanza, above which a connection is not read until the core asks for more. The core leaves
 /// bytes because a stanza is not complete, which this can hold, or because the session waits.
@@ -33,7 +33,12 @@ impl Loop {
         loop {
             let out = &mut self.engine.out;
             self.asked.append(&mut out.store);
-            for (id, answer) in out.answers.drain(..) {
+            for (id, mut answer) in out.answers.drain(..) {
+                if let (Answer::Status(status), Some(store)) = (&mut answer, &self.store) {
+                    let counters = store.counters();
+                    status.push(("store_rows_checked", counters.looked_at));
+                    status.push(("store_rows_damaged", counters.damaged));
+                }
                 if let Some(index) = self.answers_to.iter().position(|(waiting, _)| *waiting == id) {
                     // Who asked may have given up.
                     let _ = self.answers_to.swap_remove(index).1.send(answer);

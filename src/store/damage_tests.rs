@@ -2,13 +2,10 @@
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 
-use redb::StorageBackend;
-
-use super::apply::{Engine, Random, Tx};
+use super::apply::{Engine, Tx};
 use super::crash_tests::{self, Disk};
-use super::tests::{Dice, SEED, any_request, config, dump, jid, show};
+use super::tests::{Dice, any_request, config, dump, jid, show};
 use super::{MemoryStore, OpenCause, OpenError, RedbStore, Store, sum};
 use crate::core::effects::StoreRequest as R;
 
@@ -58,7 +55,7 @@ impl Damage {
 }
 
 /// A file with something in every table, as it is after a stop or a kill, and what it holds.
-fn filled(is_killed: bool) -> (Vec<u8>, MemoryStore) {
+fn filled(is_killed: bool) -> ([Vec<u8>; 2], MemoryStore) {
     let (disk, mut store, mut model) = crash_tests::begin();
     let mut dice = Dice::new(7);
     for _ in 0..40 {
@@ -66,9 +63,10 @@ fn filled(is_killed: bool) -> (Vec<u8>, MemoryStore) {
         store.apply(&batch);
         model.apply(&batch);
     }
-    let killed = disk.image();
+    let images = || [disk.image(), disk.journal().image()];
+    let killed = images();
     drop(store);
-    (if is_killed { killed } else { disk.image() }, model)
+    (if is_killed { killed } else { images() }, model)
 }
 
 /// Requests that change nothing, about all there is.
@@ -78,11 +76,8 @@ fn questions() -> Vec<R> {
     requests.filter(|request| !request.is_slow() && !request.may_write()).take(60).collect()
 }
 
-fn reopen(image: Vec<u8>, checked_bytes_max: u64) -> Result<RedbStore, OpenError> {
-    let disk = Disk::holding(image);
-    let open = move || Ok(Box::new(disk.clone()) as Box<dyn StorageBackend>);
-    let random = Random::Seeded { seed: SEED, drawn: 0 };
-    RedbStore::build_checking(checked_bytes_max, PathBuf::from("a/file"), Box::new(open), &config(), random)
+fn reopen(images: [Vec<u8>; 2], checked_bytes_max: u64) -> Result<RedbStore, OpenError> {
+    crash_tests::open_checking(&Disk::holding_both(images), checked_bytes_max)
 }
 
 /// The error names the file and what to do.
@@ -104,13 +99,13 @@ fn damaged(mut check: impl FnMut(&mut RedbStore, &mut MemoryStore, &str)) -> (u6
     let count = std::env::var("WHINCHAT_DAMAGES").ok().and_then(|count| count.parse().ok()).unwrap_or(DAMAGES);
     let (mut opened, mut refused) = (0, 0);
     for is_killed in [false, true] {
-        let (image, model) = filled(is_killed);
+        let (images, model) = filled(is_killed);
         for (kind, damage) in (1..).zip(Damage::ALL) {
             for seed in 0..count {
                 let what = format!("{damage:?} {seed}, killed: {is_killed}");
-                let mut image = image.clone();
-                damage.happen(&mut image, &mut Dice::new((kind << 32) + seed + 1));
-                let store = catch_unwind(AssertUnwindSafe(|| reopen(image, u64::MAX)));
+                let mut images = images.clone();
+                damage.happen(&mut images[0], &mut Dice::new((kind << 32) + seed + 1));
+                let store = catch_unwind(AssertUnwindSafe(|| reopen(images, u64::MAX)));
                 match store.unwrap_or_else(|_| panic!("{what}: a panic")) {
                     Err(error) => {
                         refused += 1;
@@ -150,7 +145,7 @@ fn a_damaged_file_is_refused_or_right() {
 /// A file that is too large to be checked whole: a row that is not what was stored is refused, all others are right.
 #[test]
 fn a_damaged_row_is_not_used() {
-    let (image, mut model) = filled(false);
+    let ([image, journal], mut model) = filled(false);
     let truth = dump(model.engine());
     let (mut refused, mut dice) = (0, Dice::new(3));
     for (table, key, value) in &truth {
@@ -158,7 +153,7 @@ fn a_damaged_row_is_not_used() {
         for at in memchr::memmem::find_iter(&image, &row) {
             let mut image = image.clone();
             image[at + dice.below(row.len() as u64) as usize] ^= 1 + dice.below(255) as u8;
-            let mut store = reopen(image, 0).expect("opens");
+            let mut store = reopen([image, journal.clone()], 0).expect("opens");
             let mut found = Vec::new();
             let mut read = |tx: &mut dyn Tx| {
                 let got = tx.get(*table, key);
@@ -172,6 +167,12 @@ fn a_damaged_row_is_not_used() {
             };
             let result = store.engine().transact(false, &mut read);
             assert!(found.iter().all(|row| truth.contains(row)), "{table:?} {key:?}: {result:?}");
+            // Who looks over all of it finds the same, and goes on after it has closed the file in between.
+            let seen = store.engine().transact(false, &mut |tx| tx.get(*table, key).map(drop));
+            let looked = std::iter::repeat_with(|| store.look_over()).find(|looked| looked.is_done);
+            let looked = looked.expect("an end");
+            assert_eq!(looked.damaged > 0, seen.is_err(), "{table:?} {key:?}: {looked:?}");
+            assert!(looked.rows as usize > truth.len(), "the rows of meta too");
         }
     }
     assert!(refused as usize >= truth.len(), "{refused} of {} rows", truth.len());

@@ -1,6 +1,6 @@
 //! A store that fails on demand.
 
-use super::{Authenticator, Store};
+use super::{Authenticator, Looked, Store};
 use crate::core::effects::{StoreError, StoreReply, StoreRequest};
 
 /// Wraps a store and lets chosen batches fail as a disk would: everything in them is answered with the error, nothing happens.
@@ -70,5 +70,8 @@ impl<S: Store> Store for Faults<S> {
     }
     fn set_authenticator(&mut self, authenticator: Box<dyn Authenticator>) {
         self.inner.set_authenticator(authenticator);
+    }
+    fn look_over(&mut self) -> Looked {
+        self.inner.look_over()
     }
 }

@@ -4,6 +4,8 @@
 //! [`RedbStore`] and [`MemoryStore`] provide. [`StoreThread`] keeps all of it off the loop: it takes whatever has queued as one
 //! batch with one commit, and hashes passwords between two batches.
 //!
+//! What is committed is on the disk: in the file, or in a journal beside it that small commits go to first (`disk`, `journal`).
+//!
 //! Deliberately absent: a cache beside redb's own, reads by a second thread, any decision that the core could take.
 
 mod account;
@@ -17,11 +19,16 @@ mod bridges;
 mod crash_tests;
 #[cfg(test)]
 mod damage_tests;
+mod disk;
 mod faults;
+mod journal;
+mod look;
+mod mark;
 mod memory;
 mod nickname;
 mod offline;
 mod pubsub;
+mod recent;
 mod records;
 mod redb;
 mod rooms;
@@ -39,7 +46,7 @@ pub use memory::MemoryStore;
 pub use records::{RECORD_KINDS, rewritten};
 pub use thread::{StoreCounters, StoreThread};
 
-pub use self::redb::{OpenCause, OpenError, RedbStore};
+pub use self::redb::{OpenCause, OpenError, RedbStore, journal_path};
 use crate::core::effects::{StoreReply, StoreRequest};
 
 /// Something that keeps what must last.
@@ -58,6 +65,23 @@ pub trait Store: Send {
 
     /// From now on passwords are checked by `authenticator`, and no password keys are given out or kept.
     fn set_authenticator(&mut self, authenticator: Box<dyn Authenticator>);
+
+    /// Goes on with a look at everything that is stored, for some milliseconds at most. Called while there is nothing else to
+    /// do, until it is done.
+    fn look_over(&mut self) -> Looked {
+        Looked { is_done: true, ..Looked::default() }
+    }
+}
+
+/// What a look at everything that is stored has found so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// Rows looked at.
+    pub rows: u64,
+    /// How many of them are not what was stored.
+    pub damaged: u64,
+    /// There is nothing left to look at.
+    pub is_done: bool,
 }
 
 /// Somebody else who knows the users: the program that embeds the server.
@@ -76,5 +100,8 @@ impl<S: Store + ?Sized> Store for Box<S> {
     }
     fn set_authenticator(&mut self, authenticator: Box<dyn Authenticator>) {
         (**self).set_authenticator(authenticator);
+    }
+    fn look_over(&mut self) -> Looked {
+        (**self).look_over()
     }
 }

@@ -35,6 +35,7 @@ const KINDS: &[Rewrite] = &[
     },
     |record| schema::decode_count(record).map(schema::encode_count),
     |record| schema::decode_secret(record).map(|secret| schema::encode_secret(&secret)),
+    |record| schema::decode_journal(record).map(schema::encode_journal),
     |key| schema::account_of_key(key).map(|user| schema::account_key(&user)),
     |key| schema::account_of_cleared_key(key).map(|user| schema::cleared_key(&user)),
 ];

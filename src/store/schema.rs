@@ -6,7 +6,7 @@
 //!
 //! | table | key | record |
 //! |---|---|---|
-//! | `meta` | name | `format`: number of the format; `secret`: 32 bytes |
+//! | `meta` | name | `format`: number of the format; `secret`: 32 bytes; `journal`: generation of the journal, u64 |
 //! | `accounts` | account | when created, password keys; version 2: flags |
 //! | `rosters` | account | version, items, requests |
 //! | `offline` | account 0x00 u64 | sequence number 0: counters; else a stanza, or where the archive has it |
@@ -52,12 +52,15 @@ pub(super) const FORMAT_KEY: &[u8] = b"format";
 /// Key of the server's secret in `meta`.
 pub(super) const SECRET_KEY: &[u8] = b"secret";
 
+/// Key in `meta` of the generation of the journal's records that belong to the file.
+pub(super) const JOURNAL_KEY: &[u8] = b"journal";
+
 /// Version byte of every record so far, but for some of `offline` and `accounts`.
 const V1: u8 = 1;
 /// Of those.
 const V2: u8 = 2;
 
-/// One table.
+/// One table. Their order is that of the journal's numbers: new ones go to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Table {
     Meta,
@@ -1085,6 +1088,17 @@ pub(super) fn decode_secret(record: &[u8]) -> Result<[u8; 32], Malformed> {
     Ok(secret)
 }
 
+pub(super) fn encode_journal(generation: u64) -> Vec<u8> {
+    [&[V1][..], &generation.to_be_bytes()].concat()
+}
+
+pub(super) fn decode_journal(record: &[u8]) -> Result<u64, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let generation = u64::from_be_bytes(*input.array()?);
+    input.end()?;
+    Ok(generation)
+}
+
 fn put_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -1401,6 +1415,7 @@ mod tests {
         check(&rows, |rows| encode_sessions(rows), decode_sessions, "01 02 02 6162 ac02 01 63 ffffffff0f");
         check(&1, |format| encode_format(*format), decode_format, "01 01");
         check(&[7; 32], encode_secret, decode_secret, &["01", &"07".repeat(32)].concat());
+        check(&0x0102, |generation| encode_journal(*generation), decode_journal, "01 0000000000000102");
         assert_eq!(encode_xml(b"<m/>"), b"\x01<m/>");
         assert_eq!(decode_xml(b"\x01<m/>"), Ok(&b"<m/>"[..]));
         assert_eq!(decode_xml(b"\x02<m/>"), Err(Malformed("written by a newer version")));

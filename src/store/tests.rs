@@ -9,6 +9,8 @@ use redb::backends::InMemoryBackend;
 
 use super::apply::{Engine, Random};
 use super::archive_tests;
+use super::crash_tests;
+use super::redb::Parts;
 use super::schema::Table;
 use super::{Authenticator, Faults, MemoryStore, OpenCause, RedbStore, Store};
 use crate::auth::PasswordScheme;
@@ -55,9 +57,13 @@ pub(super) fn memory() -> MemoryStore {
 }
 
 fn redb() -> RedbStore {
-    let open = || Ok(Box::new(InMemoryBackend::new()) as Box<dyn redb::StorageBackend>);
-    let random = Random::Seeded { seed: SEED, drawn: 0 };
-    RedbStore::build(PathBuf::from("test"), Box::new(open), &config(), random).expect("opens")
+    let journal = || Ok(Box::new(InMemoryBackend::new()) as Box<dyn redb::StorageBackend>);
+    let parts = Parts {
+        journal: Some(Box::new(journal)),
+        recent_bytes_max: crash_tests::RECENT_BYTES_MAX,
+        ..Parts::given(|| Ok(InMemoryBackend::new()))
+    };
+    RedbStore::build(parts, &config(), Random::Seeded { seed: SEED, drawn: 0 }).expect("opens")
 }
 
 /// Everything that is stored.
@@ -1147,6 +1153,64 @@ fn open_error(path: &Path) -> String {
     RedbStore::open(path, &config()).map(drop).expect_err("must not open").to_string()
 }
 
+/// What a stop leaves needs no check and no journal, what a kill leaves needs both, and one is not taken for the other.
+#[test]
+fn stops_and_kills() {
+    let scratch = Scratch::new("stops");
+    let [path, elsewhere] = ["whinchat.redb", "copy.redb"].map(|name| scratch.0.join(name));
+    let beside = |path: &Path, what: &str| PathBuf::from(format!("{}.{what}", path.display()));
+    let mut expected = Vec::new();
+    let mut open = |batch: &[R]| {
+        let mut store = RedbStore::open(&path, &config()).expect("opens");
+        assert!(!beside(&path, "clean").exists(), "in use");
+        assert_eq!(dump(store.engine()), expected);
+        assert!(store.apply(batch).iter().all(Result::is_ok));
+        expected = dump(store.engine());
+        store
+    };
+    let copy = |journal_too: bool| {
+        std::fs::copy(&path, &elsewhere).expect("copied");
+        let _ = std::fs::remove_file(beside(&elsewhere, "clean"));
+        let _ = std::fs::remove_file(beside(&elsewhere, "journal"));
+        if journal_too {
+            std::fs::copy(beside(&path, "journal"), beside(&elsewhere, "journal")).expect("copied");
+        }
+        RedbStore::open(&elsewhere, &config()).expect("opens")
+    };
+    drop(open(&[create("a"), put("a", "b", "B")]));
+    assert!(beside(&path, "clean").exists());
+    // The file alone is all.
+    let found = dump(copy(false).engine());
+    // Only the journal has this.
+    let mut store = open(&[put("a", "c", "C"), offline("a", "one")]);
+    assert_eq!(dump(copy(false).engine()), found);
+    assert_eq!(dump(copy(true).engine()), dump(store.engine()));
+    assert_ne!(dump(store.engine()), found);
+    // The journal of another time is not this file's.
+    let backup = std::fs::read(&path).expect("read");
+    drop(store);
+    let mut store = open(&[put("a", "c", "D")]);
+    let after = dump(store.engine());
+    std::fs::write(&elsewhere, &backup).expect("written");
+    std::fs::copy(beside(&path, "journal"), beside(&elsewhere, "journal")).expect("copied");
+    let mut restored = RedbStore::open(&elsewhere, &config()).expect("opens");
+    assert_eq!(dump(restored.engine()), found);
+    drop((store, restored));
+    // A file that is not as it was left is checked whole, and refused.
+    let mut damaged = std::fs::read(&path).expect("read");
+    let last =
+        damaged.windows(4).rposition(|bytes| bytes == b"a@x\0").or(damaged.windows(3).rposition(|b| b == b"b@x"));
+    damaged[last.expect("a contact")] ^= 1;
+    let mark = std::fs::read(beside(&path, "clean")).expect("a mark");
+    std::fs::write(&path, &damaged).expect("written");
+    match RedbStore::open(&path, &config()) {
+        Err(error) => assert!(error.to_string().contains("is damaged"), "{error}"),
+        // It was a page that is not used.
+        Ok(mut store) => assert_eq!(dump(store.engine()), after),
+    }
+    assert!(!mark.is_empty());
+}
+
 #[test]
 fn files() {
     let scratch = Scratch::new("files");
@@ -1173,6 +1237,7 @@ fn files() {
     drop(store);
     let newer = open_error(&path);
     assert!(newer.contains("newer version (format 9, this one knows 1)"), "{newer}");
+    assert!(!scratch.0.join("whinchat.redb.new.journal").exists());
 
     let empty = scratch.0.join("empty");
     std::fs::write(&empty, "").expect("writes");

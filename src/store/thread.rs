@@ -4,19 +4,24 @@
 //! ([`StoreRequest::is_slow`]): they have a queue of their own, in order among themselves, and one of them is carried out
 //! between two batches. So a flood of log-ins delays a commit by one hash at most, and a steady flow of writes does not keep
 //! anybody from logging in.
+//!
+//! While nothing is asked the thread looks over what is stored, once and a little at a time ([`Store::look_over`]).
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::Store;
+use super::{Looked, Store};
 use crate::core::effects::{StoreError, StoreReply, StoreRequest, Ticket};
 
 /// Requests of one transaction. Beyond it a commit gets no cheaper a row, only later.
 const BATCH_MAX: usize = 4096;
+
+/// Time without a request after which the look over what is stored goes a step further.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the storage thread has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +32,10 @@ pub struct StoreCounters {
     pub commits: u64,
     /// Requests answered with [`StoreError::DiskFull`] or [`StoreError::Failed`].
     pub failures: u64,
+    /// Rows that were looked at since the start, if that was called for.
+    pub looked_at: u64,
+    /// How many of them are damaged.
+    pub damaged: u64,
 }
 
 /// A store on a thread of its own.
@@ -45,6 +54,9 @@ struct Shared {
     requests: AtomicU64,
     commits: AtomicU64,
     failures: AtomicU64,
+    looked_at: AtomicU64,
+    damaged: AtomicU64,
+    is_looked_over: AtomicBool,
 }
 
 #[derive(Default)]
@@ -132,6 +144,8 @@ impl StoreThread {
             requests: self.shared.requests.load(Ordering::Relaxed),
             commits: self.shared.commits.load(Ordering::Relaxed),
             failures: self.shared.failures.load(Ordering::Relaxed),
+            looked_at: self.shared.looked_at.load(Ordering::Relaxed),
+            damaged: self.shared.damaged.load(Ordering::Relaxed),
         }
     }
 
@@ -160,7 +174,7 @@ impl Drop for StoreThread {
 impl Shared {
     fn run(&self, mut store: Box<dyn Store>, wake: &dyn Fn()) {
         let (mut tickets, mut batch) = (Vec::new(), Vec::new());
-        while let Some(slow) = self.take(&mut tickets, &mut batch) {
+        while let Some(slow) = self.take(&mut *store, &mut tickets, &mut batch) {
             self.carry_out(&mut *store, &mut tickets, &mut batch, wake);
             if let Some((ticket, request)) = slow {
                 tickets.push(ticket);
@@ -171,13 +185,29 @@ impl Shared {
     }
 
     /// Waits for requests, and takes what is there: quick ones and at most one slow one. `None` when all is done and closed.
-    fn take(&self, tickets: &mut Vec<Ticket>, batch: &mut Vec<StoreRequest>) -> Option<Option<(Ticket, StoreRequest)>> {
+    fn take(
+        &self,
+        store: &mut dyn Store,
+        tickets: &mut Vec<Ticket>,
+        batch: &mut Vec<StoreRequest>,
+    ) -> Option<Option<(Ticket, StoreRequest)>> {
         let mut queue = lock(&self.queue);
         while queue.is_empty() {
             if queue.is_closed {
                 return None;
             }
-            queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            if self.is_looked_over.load(Ordering::Relaxed) {
+                queue = self.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self.queued.wait_timeout(queue, LOOK_PAUSE);
+            let (guard, time) = waited.unwrap_or_else(PoisonError::into_inner);
+            queue = guard;
+            if time.timed_out() && queue.is_empty() {
+                drop(queue);
+                self.look(store);
+                queue = lock(&self.queue);
+            }
         }
         if !self.gather.is_zero() {
             let until = Instant::now() + self.gather;
@@ -195,6 +225,16 @@ impl Shared {
             batch.push(request);
         }
         Some(queue.slow.pop_front())
+    }
+
+    fn look(&self, store: &mut dyn Store) {
+        let looked = catch_unwind(AssertUnwindSafe(|| store.look_over())).unwrap_or_else(|_| {
+            log::error!("store: looking over what is stored has panicked");
+            Looked { is_done: true, ..Looked::default() }
+        });
+        self.looked_at.store(looked.rows, Ordering::Relaxed);
+        self.damaged.store(looked.damaged, Ordering::Relaxed);
+        self.is_looked_over.store(looked.is_done, Ordering::Relaxed);
     }
 
     /// One batch, and empties it.
@@ -323,7 +363,7 @@ mod tests {
         assert_eq!(bench.finish(), "2=done");
         assert_eq!((bench.begun(), bench.finish().as_str()), (1, "6=done"));
         assert_eq!((bench.begun(), bench.finish().as_str()), (1, "4=Conflict"));
-        assert_eq!(bench.thread.counters(), StoreCounters { requests: 7, commits: 5, failures: 0 });
+        assert_eq!(bench.thread.counters(), StoreCounters { requests: 7, commits: 5, ..StoreCounters::default() });
     }
 
     #[test]

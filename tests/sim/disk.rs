@@ -35,17 +35,23 @@ enum Pending {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Platter {
+struct File {
     /// What a reader sees.
     cached: Vec<u8>,
     /// What is safe.
     durable: Vec<u8>,
     /// What was done since the last sync.
     pending: Vec<Pending>,
-    trouble: Option<Trouble>,
-    is_dark: bool,
     /// How far writes have reached.
     reach: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Platter {
+    /// The store's and its journal.
+    files: [File; 2],
+    trouble: Option<Trouble>,
+    is_dark: bool,
     /// What went wrong.
     faults: Faulted,
 }
@@ -57,9 +63,9 @@ fn struck(faults: &mut Faulted, fault: &'static str) {
     *faults.entry(fault).or_default() += 1;
 }
 
-/// A disk that can be made to fail; its copies are the same disk.
+/// A file on a disk that can be made to fail; its copies are on the same disk.
 #[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<Platter>>);
+struct Disk(Arc<Mutex<Platter>>, usize);
 
 const SECTOR: usize = 512;
 
@@ -82,9 +88,18 @@ fn count(n: &mut u64) -> bool {
 }
 
 impl Disk {
-    fn of(image: Vec<u8>) -> Disk {
-        let reach = image.len() as u64;
-        Disk(Arc::new(Mutex::new(Platter { cached: image.clone(), durable: image, reach, ..Platter::default() })))
+    /// The first file of a disk with these two.
+    fn of(images: [Vec<u8>; 2]) -> Disk {
+        let files = images.map(|image| {
+            let reach = image.len() as u64;
+            File { cached: image.clone(), durable: image, reach, ..File::default() }
+        });
+        Disk(Arc::new(Mutex::new(Platter { files, ..Platter::default() })), 0)
+    }
+
+    /// The other file.
+    fn journal(&self) -> Disk {
+        Disk(self.0.clone(), 1)
     }
 
     fn with<T>(&self, run: impl FnOnce(&mut Platter) -> T) -> T {
@@ -93,20 +108,22 @@ impl Disk {
 
     /// The disk as it may be found when the power is back: of what was not synced, any part, in whole sectors.
     fn after_power_cut(&self, dice: &mut Dice, faults: &mut Faulted) -> Disk {
-        let mut image = self.with(|platter| platter.durable.clone());
-        for pending in self.with(|platter| platter.pending.clone()) {
-            match (dice.below(4), &pending) {
-                (0, _) => struck(faults, "redb: unsynced write lost"),
-                (1, Pending::Write(offset, data)) => {
-                    struck(faults, "redb: unsynced write torn");
-                    for (at, sector) in data.chunks(SECTOR).enumerate().filter(|_| dice.below(2) == 0) {
-                        apply(&mut image, &Pending::Write(offset + (at * SECTOR) as u64, sector.to_vec()));
+        let files = self.with(|platter| platter.files.clone());
+        Disk::of(files.map(|File { durable: mut image, pending, .. }| {
+            for pending in pending {
+                match (dice.below(4), &pending) {
+                    (0, _) => struck(faults, "redb: unsynced write lost"),
+                    (1, Pending::Write(offset, data)) => {
+                        struck(faults, "redb: unsynced write torn");
+                        for (at, sector) in data.chunks(SECTOR).enumerate().filter(|_| dice.below(2) == 0) {
+                            apply(&mut image, &Pending::Write(offset + (at * SECTOR) as u64, sector.to_vec()));
+                        }
                     }
+                    _ => apply(&mut image, &pending),
                 }
-                _ => apply(&mut image, &pending),
             }
-        }
-        Disk::of(image)
+            image
+        }))
     }
 }
 
@@ -117,16 +134,15 @@ impl Platter {
         }
     }
 
-    fn change(&mut self, pending: Pending) -> io::Result<()> {
+    fn change(&mut self, file: usize, pending: Pending) -> io::Result<()> {
+        let (reach, len) = (self.files[file].reach, self.files[file].cached.len() as u64);
         let error = match (&mut self.trouble, &pending) {
             (Some(Trouble::Power(n)), _) => count(n).then_some(io::ErrorKind::BrokenPipe),
             (Some(Trouble::Write(n)), _) => count(n).then_some(io::ErrorKind::StorageFull),
             (Some(Trouble::Full), Pending::Write(offset, data)) => {
-                (offset + data.len() as u64 > self.reach).then_some(io::ErrorKind::StorageFull)
+                (offset + data.len() as u64 > reach).then_some(io::ErrorKind::StorageFull)
             }
-            (Some(Trouble::Full), Pending::SetLen(len)) => {
-                (*len > self.cached.len() as u64).then_some(io::ErrorKind::StorageFull)
-            }
+            (Some(Trouble::Full), Pending::SetLen(to)) => (*to > len).then_some(io::ErrorKind::StorageFull),
             _ => None,
         };
         if let Some(kind) = error {
@@ -141,17 +157,17 @@ impl Platter {
             return Err(kind.into());
         }
         if let Pending::Write(offset, data) = &pending {
-            self.reach = self.reach.max(offset + data.len() as u64);
+            self.files[file].reach = reach.max(offset + data.len() as u64);
         }
-        apply(&mut self.cached, &pending);
-        self.pending.push(pending);
+        apply(&mut self.files[file].cached, &pending);
+        self.files[file].pending.push(pending);
         Ok(())
     }
 }
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.with(|platter| platter.cached.len() as u64))
+        Ok(self.with(|platter| platter.files[self.1].cached.len() as u64))
     }
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.with(|platter| {
@@ -163,16 +179,16 @@ impl StorageBackend for Disk {
                 return Err(io::Error::other("unreadable"));
             }
             let from = offset as usize;
-            let data = platter.cached.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+            let data = platter.files[self.1].cached.get(from..from + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
             out.copy_from_slice(data);
             Ok(())
         })
     }
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.with(|platter| platter.change(Pending::SetLen(len)))
+        self.with(|platter| platter.change(self.1, Pending::SetLen(len)))
     }
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.with(|platter| platter.change(Pending::Write(offset, data.to_vec())))
+        self.with(|platter| platter.change(self.1, Pending::Write(offset, data.to_vec())))
     }
     fn sync_data(&self) -> io::Result<()> {
         self.with(|platter| {
@@ -190,8 +206,9 @@ impl StorageBackend for Disk {
                 }
                 return Err(io::Error::other("lost"));
             }
-            for pending in std::mem::take(&mut platter.pending) {
-                apply(&mut platter.durable, &pending);
+            let file = &mut platter.files[self.1];
+            for pending in std::mem::take(&mut file.pending) {
+                apply(&mut file.durable, &pending);
             }
             Ok(())
         })
@@ -221,7 +238,6 @@ pub struct Vault {
     faults: Faulted,
 }
 
-#[expect(clippy::large_enum_variant, reason = "there is one for each simulation")]
 enum Kind {
     Memory(Faults<MemoryStore>),
     Redb { store: Option<RedbStore>, disk: Disk },
@@ -238,7 +254,7 @@ fn create(index: usize) -> StoreRequest {
 /// Stores with the accounts in them, made once: hashing the passwords takes longer than a whole simulated hour.
 struct Templates {
     memory: Mutex<MemoryStore>,
-    image: Vec<u8>,
+    images: [Vec<u8>; 2],
 }
 
 fn templates(config: &Config) -> &'static Templates {
@@ -251,13 +267,14 @@ fn templates(config: &Config) -> &'static Templates {
         let mut store = open(&disk, config).expect("a new disk");
         assert!(store.apply(&accounts).iter().all(Result::is_ok));
         drop(store);
-        Templates { memory: Mutex::new(memory), image: disk.with(|platter| platter.cached.clone()) }
+        let images = disk.with(|platter| platter.files.clone()).map(|file| file.cached);
+        Templates { memory: Mutex::new(memory), images }
     })
 }
 
 fn open(disk: &Disk, config: &Config) -> Result<RedbStore, String> {
-    let disk = disk.clone();
-    RedbStore::with_backend(move || Ok(disk.clone()), config).map_err(|error| error.to_string())
+    let (disk, journal) = (disk.clone(), disk.journal());
+    RedbStore::with_journal(move || Ok(disk.clone()), journal, config).map_err(|error| error.to_string())
 }
 
 impl Vault {
@@ -269,7 +286,7 @@ impl Vault {
                 Kind::Memory(Faults::new(memory.reopened(config)))
             }
             Medium::Redb => {
-                let disk = Disk::of(templates.image.clone());
+                let disk = Disk::of(templates.images.clone());
                 Kind::Redb { store: Some(open(&disk, config).expect("the template")), disk }
             }
         };
