@@ -142,7 +142,7 @@ fn furnish(friends: bool) -> MemoryStore {
     let content = format!("<notes xmlns='urn:notes'>{SECRET}</notes>").into_bytes();
     requests.push(StoreRequest::DocumentPut { user: bare(NURSE), key: private, content, at: UtcTime(EPOCH) });
     let change = BlocklistChange::Block(vec![Jid::from_prepared(&format!("{SECRET}@montague.test"))]);
-    requests.push(StoreRequest::BlocklistChange { user: bare(NURSE), change });
+    requests.push(StoreRequest::BlocklistChange { user: bare(NURSE), change, reports: Vec::new() });
     requests.push(StoreRequest::RosterPut {
         user: bare(NURSE),
         jid: bare(OWNERS[0]),

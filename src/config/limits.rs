@@ -53,6 +53,8 @@ pub struct Limits {
     pub turn_bytes: usize,
     /// Addresses that one account may block.
     pub blocklist_max: usize,
+    /// Reports of spam and abuse that are kept for one domain.
+    pub reports_max: usize,
     /// Items in a roster.
     pub roster_items_max: usize,
     /// Accounts of one domain that see each other as `DomainConfig::shared_contacts` says.
@@ -162,6 +164,7 @@ impl Default for Limits {
             session_burst: 512 * 1024,
             turn_bytes: 64 * 1024,
             blocklist_max: 1000,
+            reports_max: 500,
             roster_items_max: 2000,
             shared_contacts_max: 500,
             roster_groups_max: 32,
@@ -275,6 +278,7 @@ pub(super) const LIMIT_KEYS: &[LimitKey] = &[
     key("session_burst", 16 * K, G, |l| Slot::Bytes(&mut l.session_burst)),
     key("turn_bytes", 4 * K, 16 * M, |l| Slot::Bytes(&mut l.turn_bytes)),
     key("blocklist_max", 1, 100_000, |l| Slot::Count(&mut l.blocklist_max)),
+    key("reports_max", 0, 100_000, |l| Slot::Count(&mut l.reports_max)),
     key("roster_items_max", 1, 100_000, |l| Slot::Count(&mut l.roster_items_max)),
     key("shared_contacts_max", 2, 10_000, |l| Slot::Count(&mut l.shared_contacts_max)),
     key("roster_groups_max", 1, 1000, |l| Slot::Count(&mut l.roster_groups_max)),

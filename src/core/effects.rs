@@ -15,6 +15,7 @@ use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::clock::UtcTime;
 use crate::core::pubsub::{self, LastItem, Operation, Outcome};
 use crate::core::push::PushChange;
+use crate::core::reports::Report;
 use crate::core::rooms::{Affiliation, Line, RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
 use crate::core::tokens::{ClientPlace, ClientTokens, TokenChange};
@@ -601,6 +602,17 @@ pub enum StoreRequest {
         user: BareJid,
         /// What.
         change: BlocklistChange,
+        /// What is said of those who are blocked; kept for the account's domain.
+        reports: Vec<Report>,
+    },
+    /// Reports that users of a domain have made, the latest first. Reply: [`Stored::Reports`].
+    Reports {
+        /// Domain.
+        domain: String,
+        /// Only those before the one of this number.
+        before: Option<u64>,
+        /// At most this many.
+        max: usize,
     },
     /// Notes when an account's last resource left, and its last status. Reply: [`Stored::Done`].
     LastSeen {
@@ -721,6 +733,7 @@ impl StoreRequest {
             | StoreRequest::Activate { .. }
             | StoreRequest::SharedContacts { .. }
             | StoreRequest::DocumentGet { .. }
+            | StoreRequest::Reports { .. }
             | StoreRequest::RoomLoad { .. }
             | StoreRequest::RoomList { .. }
             | StoreRequest::ArchivePage { .. }
@@ -854,6 +867,8 @@ pub enum Stored {
     ArchiveBounds(Option<(ArchiveId, ArchiveId)>),
     /// A document, if there is one.
     Document(Option<Vec<u8>>),
+    /// Reports with their numbers.
+    Reports(Vec<(u64, Report)>),
     /// Whom an account had blocked and has blocked now.
     Blocklist {
         /// Before the change.

@@ -46,6 +46,7 @@ pub(crate) mod parked;
 pub(crate) mod penalties;
 pub mod pubsub;
 pub mod push;
+pub mod reports;
 pub mod rooms;
 pub mod roster;
 pub(crate) mod router;

@@ -24,6 +24,8 @@ pub(super) const HANDLER: Handler =
 const NAMED_MAX: usize = 100;
 /// Items on a page of a list.
 const PAGE_MAX: usize = 200;
+/// Reports on a page.
+const REPORTS_ON_PAGE: usize = 25;
 /// Bytes of an announcement.
 const ANNOUNCEMENT_BYTES_MAX: usize = 4096;
 /// The longest delay before a shutdown.
@@ -122,6 +124,14 @@ pub(super) const COMMANDS: &[Command] = &[
     command!("get-online-users-list", "List of users who are online", "", PAGE, |cx, call, form| {
         list(cx, call, form, Group::Online)
     }),
+    Command {
+        node: "urn:whinchat:reports",
+        name: "Reports of spam and abuse",
+        instructions: "",
+        form: ns::ADMIN,
+        questions: &[],
+        run: show_reports,
+    },
     command!("announce", "Say something to all who are online", "", &[TEXT], announce),
     command!(
         "shutdown",
@@ -450,6 +460,29 @@ fn show(
         form::open(w, "result", ns::ADMIN);
         form::told(w, &format!("{}userjids", group.name()), &found);
     });
+}
+
+/// The latest first; a page of them is told by the number of its last.
+fn show_reports(cx: &mut Cx<'_>, mut call: Call, _: &Form) -> Handled {
+    let mut pages = call.pages.take().unwrap_or(Pages { max: REPORTS_ON_PAGE, ..Pages::default() });
+    let before = pages.behind.last().and_then(|number| number.parse().ok());
+    // One more than is shown tells whether there are more.
+    let request = StoreRequest::Reports { domain: call.host.clone(), before, max: pages.max + 1 };
+    let then = move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+        Ok(Stored::Reports(mut found)) => {
+            let more = found.len() > pages.max;
+            found.truncate(pages.max);
+            pages.next = found.last().filter(|_| more).map(|(number, _)| number.to_string());
+            let lines: Vec<String> = found.iter().map(|(_, report)| report.to_string()).collect();
+            call.show_page(core, conn, pages, out, |w| {
+                form::open(w, "result", ns::ADMIN);
+                form::told(w, "reports", &lines);
+            });
+        }
+        Ok(_) => call.fail(conn, StanzaError::INTERNAL_SERVER_ERROR, out),
+        Err(error) => call.fail(conn, error.into(), out),
+    };
+    cx.ask_for_all(request, Box::new(then))
 }
 
 /// Lines of a form as one text; `None` if there are none.

@@ -2,12 +2,14 @@
 //!
 //! Who is blocked sees the account as if it were not there: presence and subscription requests vanish, messages and requests come
 //! back with `service-unavailable`. What the account sends to a blocked address is refused. For an account that is not in use the
-//! store asks the same list. A report in a block request (XEP-0377) is noted in the log; the block holds whatever it says.
+//! store asks the same list. A report in a block request (XEP-0377) is kept for who administers the server
+//! (`administration`); the block holds whatever it says.
 
 use super::prelude::*;
 use super::{presence, shared_contacts};
 use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::effects::StoreError;
+use crate::core::reports::{self, Reason, Report};
 use crate::core::session::Account;
 use crate::jid::{BareJid, Jid, JidRef};
 
@@ -66,44 +68,56 @@ fn items(request: &Element<'_>) -> Result<Vec<Jid>, StanzaError> {
 fn block(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let jids = items(&iq.payload)?;
     let own = cx.account().jid.clone();
-    report(&own, &iq.payload);
     // One's own account and server cannot be done without (section 5).
     if jids.is_empty() || jids.iter().any(|jid| jid.bare() == own.as_str() || jid.as_str() == own.domain()) {
         return Err(StanzaError::BAD_REQUEST);
     }
-    ask(cx, iq, BlocklistChange::Block(jids))
+    let reports = reports(cx, &iq.payload);
+    ask(cx, iq, BlocklistChange::Block(jids), reports)
 }
 
-/// Notes for the administrator why addresses are blocked (XEP-0377). It blocks in any case; the report is in the log, where it
-/// is bounded like everything there, and goes nowhere else.
-fn report(own: &BareJid, request: &Element<'_>) {
-    for item in request.children().filter(|child| child.is("item", ns::BLOCKING)).take(REPORTS_MAX) {
-        let Some(report) = item.child("report", ns::REPORTING) else { continue };
-        let reason = report.attr("reason").and_then(|reason| reason.strip_prefix("urn:xmpp:reporting:"));
-        let reason = reason.filter(|reason| matches!(*reason, "spam" | "abuse")).unwrap_or("unknown reason");
+/// Why addresses are blocked (XEP-0377), for who administers the server: it is kept with the block, is in the log, and goes nowhere
+/// else. It blocks in any case; what of a report makes no sense is left out.
+fn reports(cx: &Cx<'_>, request: &Element<'_>) -> Vec<Report> {
+    let items = request.children().filter(|child| child.is("item", ns::BLOCKING));
+    let parse = |item: Element<'_>| {
+        let report = item.child("report", ns::REPORTING)?;
         let text = report.child("text", ns::REPORTING).map(|text| text.text().into_owned()).unwrap_or_default();
-        let text: String = text.chars().filter(|c| !c.is_control()).take(REPORT_CHARS_MAX).collect();
-        let ids = report.children().filter(|child| child.is("stanza-id", ns::STANZA_ID)).count();
-        let jid: String = item.attr("jid").unwrap_or_default().escape_debug().take(REPORT_CHARS_MAX).collect();
-        log::warn!("{own} reports {jid}: {reason}, {ids} messages named: {text:?}");
-    }
+        let mut text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        while text.len() > reports::TEXT_BYTES_MAX {
+            text.pop();
+        }
+        let ids = report.children().filter(|child| child.is("stanza-id", ns::STANZA_ID));
+        let ids = ids.filter_map(|id| id.attr("id")).filter(|id| id.len() <= reports::MESSAGE_BYTES_MAX);
+        Some(Report {
+            at: cx.now.utc,
+            by: cx.account().jid.clone(),
+            about: JidRef::parse(item.attr("jid")?).ok()?.to_owned_jid(),
+            reason: Reason::from_name(report.attr("reason").unwrap_or_default()),
+            text,
+            messages: ids.take(reports::MESSAGES_MAX).map(str::to_owned).collect(),
+        })
+    };
+    items.filter_map(parse).take(REPORTS_MAX).collect()
 }
 
-/// Reports of one request that come into the log.
+/// Reports of one request that are kept.
 const REPORTS_MAX: usize = 10;
-/// Characters of a report that come into the log.
-const REPORT_CHARS_MAX: usize = 300;
 
 fn unblock(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     let jids = items(&iq.payload)?;
     // None named means all (section 3.5).
-    ask(cx, iq, if jids.is_empty() { BlocklistChange::Clear } else { BlocklistChange::Unblock(jids) })
+    let change = if jids.is_empty() { BlocklistChange::Clear } else { BlocklistChange::Unblock(jids) };
+    ask(cx, iq, change, Vec::new())
 }
 
 /// The account's other sessions follow the store whether the one that asks is there to hear of it or not.
-fn ask(cx: &mut Cx<'_>, iq: &Iq<'_>, change: BlocklistChange) -> Handled {
+fn ask(cx: &mut Cx<'_>, iq: &Iq<'_>, change: BlocklistChange, reports: Vec<Report>) -> Handled {
+    for report in &reports {
+        log::warn!("report: {report}");
+    }
     let (user, parked) = (cx.account().jid.clone(), iq.park());
-    let request = StoreRequest::BlocklistChange { user: user.clone(), change: change.clone() };
+    let request = StoreRequest::BlocklistChange { user: user.clone(), change: change.clone(), reports };
     let then = move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
         Ok(Stored::Blocklist { before, after }) => {
             out.reply_empty(conn, &*parked);

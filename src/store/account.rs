@@ -4,12 +4,13 @@ use std::ops::ControlFlow;
 
 use super::apply::{Engine, Rules, Staged, alone, malformed};
 use super::schema::{self, AccountRow, DocumentsHead, Table};
-use super::{archive, avatar, bridges, offline, roster, tokens};
+use super::{archive, avatar, bridges, offline, reports, roster, tokens};
 use crate::auth::{self, Credentials};
 use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::clock::UtcTime;
 use crate::core::effects::{AccountRecord, DocumentKey, StoreError, StoreReply, Stored};
 use crate::core::push::{self, PushChange};
+use crate::core::reports::Report;
 use crate::core::roster::{Roster, RosterVersion};
 use crate::jid::BareJid;
 
@@ -260,6 +261,7 @@ pub(super) fn change_blocklist(
     rules: &Rules,
     user: &BareJid,
     change: &BlocklistChange,
+    reports: &[Report],
 ) -> StoreReply {
     if !tx.has_account(user)? {
         return Err(StoreError::NoAccount);
@@ -273,6 +275,7 @@ pub(super) fn change_blocklist(
         return Err(StoreError::Full);
     }
     write_document(tx, user, &DocumentKey::Blocklist, &after.encode())?;
+    reports.iter().try_for_each(|report| reports::put(tx, rules, report))?;
     Ok(Stored::Blocklist { before, after })
 }
 

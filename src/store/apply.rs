@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use sha2::{Digest, Sha256};
 
 use super::schema::{self, ArchiveRow, Malformed, Table};
-use super::{Authenticator, account, archive, nickname, offline, pubsub, rooms, roster, sessions, tokens};
+use super::{Authenticator, account, archive, nickname, offline, pubsub, reports, rooms, roster, sessions, tokens};
 use crate::auth::PasswordScheme;
 use crate::config::{Config, Limits};
 use crate::core::archive::ArchiveId;
@@ -204,7 +204,8 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::DocumentGet { user, key } => account::shown_document(tx, user, key),
         R::DocumentPut { user, key, content, at } => account::put_document(tx, rules, user, key, content, *at),
         R::PushChange { user, change } => account::change_push(tx, user, change),
-        R::BlocklistChange { user, change } => account::change_blocklist(tx, rules, user, change),
+        R::BlocklistChange { user, change, reports } => account::change_blocklist(tx, rules, user, change, reports),
+        R::Reports { domain, before, max } => reports::list(tx, domain, *before, *max),
         R::LastSeen { user, at, status } => account::put_last_seen(tx, user, *at, status),
         R::RoomLoad { room } => rooms::load(tx, rules, room),
         R::RoomSave { room, record } => rooms::save(tx, rules, room, record),

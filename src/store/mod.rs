@@ -31,6 +31,7 @@ mod pubsub;
 mod recent;
 mod records;
 mod redb;
+mod reports;
 mod rooms;
 mod roster;
 mod schema;

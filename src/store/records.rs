@@ -38,6 +38,7 @@ const KINDS: &[Rewrite] = &[
     |record| schema::decode_journal(record).map(schema::encode_journal),
     |key| schema::account_of_key(key).map(|user| schema::account_key(&user)),
     |key| schema::account_of_cleared_key(key).map(|user| schema::cleared_key(&user)),
+    |record| schema::decode_report(record).map(|report| schema::encode_report(&report)),
 ];
 
 /// How many kinds of records [`rewritten`] knows.

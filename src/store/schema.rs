@@ -23,6 +23,7 @@
 //! | `last_seen` | account | when, status |
 //! | `tombstones` | account | nothing |
 //! | `tokens` | account | its clients that log in by tokens, the one that did last at the end |
+//! | `reports` | domain 0x00 0x00 u64 | who has reported whom |
 //! | `sessions` | account | its last sessions that ended without being closed, and what they had handled |
 //! | `rooms` | account of a room | 1: configuration, affiliations, subject; 2: what is left of a destroyed one |
 //! | `room_makers` | account | how many rooms it has made |
@@ -40,6 +41,7 @@ use crate::core::archive::{ArchiveDefault, ArchiveId, ArchivePrefs};
 use crate::core::clock::UtcTime;
 use crate::core::effects::DocumentKey;
 use crate::core::pubsub::{self, Access, NodeConfig, SendLast};
+use crate::core::reports::{Reason, Report};
 use crate::core::rooms::{Affiliation, Member, Role, Roles, RoomConfig, RoomRecord, RoomState, Subject, Tombstone};
 use crate::core::roster::{Item, Request, Roster, RosterVersion, Subscription};
 use crate::core::tokens::{ClientPlace, ClientTokens, Token};
@@ -76,10 +78,11 @@ pub(super) enum Table {
     Pubsub,
     Tokens,
     Sessions,
+    Reports,
 }
 
 impl Table {
-    pub(super) const ALL: [Table; 13] = [
+    pub(super) const ALL: [Table; 14] = [
         Table::Meta,
         Table::Accounts,
         Table::Rosters,
@@ -93,6 +96,7 @@ impl Table {
         Table::Pubsub,
         Table::Tokens,
         Table::Sessions,
+        Table::Reports,
     ];
 
     /// Name in the file.
@@ -111,6 +115,7 @@ impl Table {
             Table::Pubsub => "pubsub",
             Table::Tokens => "tokens",
             Table::Sessions => "sessions",
+            Table::Reports => "reports",
         }
     }
 }
@@ -154,6 +159,16 @@ pub(super) fn domain_keys(domain: &str) -> (Vec<u8>, Vec<u8>) {
 pub(super) fn owned_keys(user: &BareJid) -> (Vec<u8>, Vec<u8>) {
     let account = account_key(user);
     ([&account[..], &[0]].concat(), [&account[..], &[1]].concat())
+}
+
+/// Between which keys a domain's reports are.
+pub(super) fn report_keys(domain: &str) -> (Vec<u8>, Vec<u8>) {
+    ([domain.as_bytes(), &[0, 0]].concat(), [domain.as_bytes(), &[0, 1]].concat())
+}
+
+/// Key of a report, which ends in its number.
+pub(super) fn report_key(domain: &str, number: u64) -> Vec<u8> {
+    [domain.as_bytes(), &[0, 0], &number.to_be_bytes()].concat()
 }
 
 /// Key of a stored message; number 0 is that of the counters.
@@ -505,6 +520,35 @@ pub(super) fn decode_sessions(record: &[u8]) -> Result<Vec<SessionRow>, Malforme
     }
     input.end()?;
     Ok(rows)
+}
+
+pub(super) fn encode_report(report: &Report) -> Vec<u8> {
+    let mut out = vec![V1];
+    put_number(&mut out, report.at.0);
+    put_bytes(&mut out, report.by.as_str().as_bytes());
+    put_bytes(&mut out, report.about.as_str().as_bytes());
+    out.push(place(&Reason::ALL, &report.reason));
+    put_bytes(&mut out, report.text.as_bytes());
+    put_number(&mut out, report.messages.len() as u64);
+    report.messages.iter().for_each(|id| put_bytes(&mut out, id.as_bytes()));
+    out
+}
+
+pub(super) fn decode_report(record: &[u8]) -> Result<Report, Malformed> {
+    let mut input = Input::versioned(record)?;
+    let mut report = Report {
+        at: UtcTime(input.number()?),
+        by: prepared(input.text()?)?,
+        about: prepared_with_resource(input.text()?)?,
+        reason: at_place(&Reason::ALL, input.byte()?)?,
+        text: input.text()?.to_owned(),
+        messages: Vec::new(),
+    };
+    for _ in 0..input.number()? {
+        report.messages.push(input.text()?.to_owned());
+    }
+    input.end()?;
+    Ok(report)
 }
 
 /// Kinds of password keys.
@@ -1413,6 +1457,15 @@ mod tests {
         let ended = |id: &str, handled| SessionRow { id: id.into(), handled };
         let rows = vec![ended("ab", 300), ended("c", u32::MAX)];
         check(&rows, |rows| encode_sessions(rows), decode_sessions, "01 02 02 6162 ac02 01 63 ffffffff0f");
+        let report = Report {
+            at: UtcTime(300),
+            by: BareJid::from_prepared("a@x"),
+            about: Jid::from_prepared("b@y/z"),
+            reason: Reason::Abuse,
+            text: "é".to_owned(),
+            messages: vec!["i".to_owned(), "j".to_owned()],
+        };
+        check(&report, encode_report, decode_report, "01 ac02 03614078 05624079 2f7a 02 02c3a9 02 0169 016a");
         check(&1, |format| encode_format(*format), decode_format, "01 01");
         check(&[7; 32], encode_secret, decode_secret, &["01", &"07".repeat(32)].concat());
         check(&0x0102, |generation| encode_journal(*generation), decode_journal, "01 0000000000000102");

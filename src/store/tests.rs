@@ -17,9 +17,11 @@ use crate::auth::PasswordScheme;
 use crate::auth::{Credentials, TokenMechanism};
 use crate::config::{Config, DomainConfig};
 use crate::core::archive::{ArchiveId, Keep};
+use crate::core::blocklist::BlocklistChange;
 use crate::core::clock::UtcTime;
 use crate::core::effects::{DocumentKey, Half, StoreError, StoreReply, StoreRequest as R, Stored};
 use crate::core::pubsub::{self, Operation, Wanted};
+use crate::core::reports::{Reason, Report};
 use crate::core::rooms::{Line, RoomConfig, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Subscription};
 use crate::core::tokens::{Token, TokenChange};
@@ -33,6 +35,7 @@ pub(super) fn config() -> Config {
     config.password_scheme = PasswordScheme::Scrypt { log_n: 1 };
     let limits = &mut config.limits;
     limits.tokens_per_account_max = 2;
+    limits.reports_max = 4;
     limits.roster_items_max = 4;
     limits.requests_max = 2;
     limits.request_bytes_max = 80;
@@ -217,6 +220,11 @@ pub(super) fn show(reply: &StoreReply) -> String {
         Ok(Stored::SharedContacts(members)) => {
             members.iter().map(|(jid, name)| format!("{jid}={name}")).collect::<Vec<_>>().join(" ")
         }
+        Ok(Stored::Reports(reports)) => reports
+            .iter()
+            .map(|(number, report)| format!("{number}:{}", report.about.as_str()))
+            .collect::<Vec<_>>()
+            .join(" "),
         Ok(Stored::Blocklist { before, after }) => format!("{}>{}", before.jids().len(), after.jids().len()),
         Ok(Stored::Relation { exists, sees_presence, last_seen }) => format!("{exists} {sees_presence} {last_seen:?}"),
         Ok(Stored::Room(RoomState::Absent)) => "absent".to_owned(),
@@ -350,7 +358,10 @@ pub(super) fn again(request: &R) -> R {
         }
         R::SharedContacts { domain, max } => R::SharedContacts { domain: domain.clone(), max: *max },
         R::PushChange { user, change } => R::PushChange { user: user.clone(), change: change.clone() },
-        R::BlocklistChange { user, change } => R::BlocklistChange { user: user.clone(), change: change.clone() },
+        R::BlocklistChange { user, change, reports } => {
+            R::BlocklistChange { user: user.clone(), change: change.clone(), reports: reports.clone() }
+        }
+        R::Reports { domain, before, max } => R::Reports { domain: domain.clone(), before: *before, max: *max },
         R::LastSeen { user, at, status } => R::LastSeen { user: user.clone(), at: *at, status: status.clone() },
         R::Relation { user, peer } => R::Relation { user: user.clone(), peer: peer.clone() },
         R::Pubsub { owner, asker, node, operation, at } => R::Pubsub {
@@ -580,6 +591,37 @@ fn keys_are_replaced_if_they_are_still_there() {
     replace("a", first, &second, "done");
     replace("a", first, &third, "NotFound");
     replace("a", &second, &third, "done");
+}
+
+#[test]
+fn reports() {
+    let report = |about: &str| Report {
+        at: UtcTime(5),
+        by: jid("a@x"),
+        about: crate::jid::Jid::from_prepared(about),
+        reason: Reason::Spam,
+        text: "t".to_owned(),
+        messages: vec!["1".to_owned(), "2".to_owned()],
+    };
+    assert!(report("b@y").to_string().ends_with("Z b@y: spam, reported by a@x, messages 1 2: \"t\""));
+    let block = |about: &[&str]| R::BlocklistChange {
+        user: jid("a@x"),
+        change: BlocklistChange::Block(Vec::new()),
+        reports: about.iter().map(|about| report(about)).collect(),
+    };
+    let list = |domain: &str, before, max| R::Reports { domain: domain.to_owned(), before, max };
+    check(&[
+        (create("a@x"), "done"),
+        (list("x", None, 9), ""),
+        (block(&["1@y", "2@y"]), "0>0"),
+        (block(&["3@y"]), "0>0"),
+        (list("x", None, 2), "3:3@y 2:2@y"),
+        (list("x", Some(2), 2), "1:1@y"),
+        (list("y", None, 9), ""),
+        // The oldest make room.
+        (block(&["4@y", "5@y", "6@y"]), "0>0"),
+        (list("x", None, 9), "6:6@y 5:5@y 4:4@y 3:3@y"),
+    ]);
 }
 
 #[test]
