@@ -131,13 +131,21 @@ impl Core {
             self.accounts.find(user.as_str()).into_iter().flat_map(|account| &account.resources).collect();
         let conns: Vec<_> =
             conns.into_iter().map(|resource| resource.conn).filter(|conn| Some(*conn) != spared).collect();
+        for conn in conns {
+            self.close_stream(now, conn, Some(error), out);
+        }
+        self.end_unbound(now, user, error, out);
+    }
+
+    /// Ends an account's streams that log in or have logged in and not bound yet.
+    pub(crate) fn end_unbound(&mut self, now: Now, user: &BareJid, error: StreamError, out: &mut Outputs) {
         let unbound = |conn: &ConnId| match self.streams.get(*conn).map(|stream| &stream.phase) {
             Some(Phase::Authed(authed)) => authed.user == *user,
             Some(Phase::Login(login)) => login.guessed.as_ref() == Some(user),
             _ => false,
         };
         let unbound: Vec<_> = self.streams.conns().into_iter().filter(unbound).collect();
-        for conn in conns.into_iter().chain(unbound) {
+        for conn in unbound {
             self.close_stream(now, conn, Some(error), out);
         }
     }

@@ -18,7 +18,7 @@ use crate::core::push::PushChange;
 use crate::core::reports::Report;
 use crate::core::rooms::{Affiliation, Line, RoomItem, RoomRecord, RoomState, Tombstone};
 use crate::core::roster::{Event, Item, Request, Roster, RosterVersion};
-use crate::core::tokens::{ClientPlace, ClientTokens, TokenChange};
+use crate::core::tokens::{Client, ClientPlace, ClientTokens, TokenChange};
 use crate::jid::{BareJid, Jid};
 
 /// One connection for as long as it lives: a slot of the slab and how often that slot was used before.
@@ -369,6 +369,18 @@ pub enum StoreRequest {
         at: UtcTime,
         /// What.
         change: Box<TokenChange>,
+    },
+    /// Which clients of an account have tokens. Reply: [`Stored::Clients`].
+    Clients {
+        /// Account.
+        user: BareJid,
+    },
+    /// Makes the tokens of some of its clients worthless. Reply: [`Stored::Done`].
+    ClientsForget {
+        /// Account.
+        user: BareJid,
+        /// Which clients; may be gone already.
+        clients: Vec<ClientPlace>,
     },
     /// Makes all tokens of an account worthless, as a new password does in its own transaction. Reply: [`Stored::Done`].
     TokensForget {
@@ -726,6 +738,7 @@ impl StoreRequest {
             StoreRequest::Credentials { .. }
             | StoreRequest::Verify { .. }
             | StoreRequest::Tokens { .. }
+            | StoreRequest::Clients { .. }
             | StoreRequest::SessionHandled { .. }
             | StoreRequest::Accounts { .. }
             | StoreRequest::Census { .. }
@@ -747,6 +760,7 @@ impl StoreRequest {
             | StoreRequest::CredentialsReplace { .. }
             | StoreRequest::TokenChange { .. }
             | StoreRequest::TokensForget { .. }
+            | StoreRequest::ClientsForget { .. }
             | StoreRequest::SessionEnded { .. }
             | StoreRequest::AccountRemove { .. }
             | StoreRequest::AccountDisable { .. }
@@ -839,6 +853,8 @@ pub enum Stored {
     Tokens(Box<ClientTokens>),
     /// How many stanzas of a session that is over were handled; `None` if it is not known, or no more.
     Handled(Option<u32>),
+    /// Clients that have tokens, the one that was here last at the end.
+    Clients(Vec<Client>),
     /// An account's working set.
     Account(Box<AccountRecord>),
     /// Names of accounts.

@@ -47,6 +47,19 @@ pub struct TokenChange {
     pub invalidate: bool,
     /// This one is given out.
     pub issue: Option<Token>,
+    /// What the client calls itself; empty if it does not say.
+    pub name: String,
+}
+
+/// A client that has tokens, for its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Which.
+    pub place: ClientPlace,
+    /// When its tokens last changed, which they do daily where they are used.
+    pub used: UtcTime,
+    /// What it calls itself; may be empty.
+    pub name: String,
 }
 
 impl ClientTokens {
@@ -100,7 +113,7 @@ mod tests {
                          issue: Option<u8>,
                          expected: Result<(u8, u8), StoreError>| {
             let used = used.map(|(salt, count)| ([salt; 16], count));
-            let result = tokens.apply(&TokenChange { used, invalidate, issue: issue.map(token) });
+            let result = tokens.apply(&TokenChange { used, invalidate, issue: issue.map(token), name: String::new() });
             let salt = |token: &Option<Token>| token.as_ref().map_or(0, |token| token.salt[0]);
             assert_eq!(result.map(|()| (salt(&tokens.current), salt(&tokens.fresh))), expected, "{used:?} {issue:?}");
         };

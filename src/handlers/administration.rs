@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::commands::{BAD_PAYLOAD, Call, Command, Pages, Question, note};
+use super::commands::{Audience, BAD_PAYLOAD, Call, Command, Pages, Question, note};
 use super::prelude::*;
 use super::{Outcome, register, shared_contacts};
 use crate::auth::Prepared;
@@ -45,6 +45,7 @@ macro_rules! command {
             instructions: $instructions,
             form: ns::ADMIN,
             questions: $questions,
+            audience: Audience::Admins,
             run: $run,
         }
     };
@@ -130,6 +131,7 @@ pub(super) const COMMANDS: &[Command] = &[
         instructions: "",
         form: ns::ADMIN,
         questions: &[],
+        audience: Audience::Admins,
         run: show_reports,
     },
     command!("announce", "Say something to all who are online", "", &[TEXT], announce),

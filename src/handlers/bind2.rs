@@ -14,6 +14,7 @@ use crate::auth::ClientId;
 use crate::core::archive::ArchiveId;
 use crate::core::parked::Waiting;
 use crate::core::stream::{Phase, Stream};
+use crate::core::tokens::ClientPlace;
 use crate::jid::{BareJid, FullJid};
 
 pub(super) const HANDLER: Handler =
@@ -197,6 +198,15 @@ fn end_earlier(
     for earlier in earlier {
         core.close_stream(now, earlier, Some(bind::CONFLICT), out);
     }
+}
+
+/// The sessions of some of an account's clients.
+pub(super) fn sessions_of(core: &Core, user: &BareJid, clients: &[ClientPlace]) -> Vec<ConnId> {
+    let Some(account) = core.accounts.find(user.as_str()) else { return Vec::new() };
+    let is_theirs = |state: &State| {
+        state.client.as_deref().is_some_and(|client| clients.contains(&core.token_secret.place(user, client)))
+    };
+    account.resources.iter().filter(|own| is_theirs(&own.per.bind2)).map(|own| own.conn).collect()
 }
 
 /// What was kept for the account and is in its archive need not come; another client that is getting it goes on.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 use super::prelude::*;
-use super::administration;
+use super::{administration, devices};
 use crate::core::form::{self, Form, Input};
 use crate::jid::FullJid;
 
@@ -38,8 +38,19 @@ pub(super) struct Command {
     pub(super) form: &'static str,
     /// What its form asks; a command that asks nothing is done at once.
     pub(super) questions: &'static [Question],
+    /// Who may.
+    pub(super) audience: Audience,
     /// What it does. An error leaves the session open for another try.
     pub(super) run: fn(&mut Cx<'_>, Call, &Form) -> Handled,
+}
+
+/// For whom a command is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Who may administer the host.
+    Admins,
+    /// Every user of the host, for himself.
+    Users,
 }
 
 /// A field of a command's form.
@@ -130,6 +141,14 @@ impl Call {
         });
     }
 
+    /// A form that the command itself makes; what it is filled in with comes back to the command.
+    pub(super) fn ask(&self, conn: ConnId, out: &mut Outputs, write: impl FnOnce(&mut Writer<'_>)) {
+        self.reply(conn, "executing", out, |w| {
+            w.open("actions", ns::COMMANDS).attr("execute", "complete").empty("complete", ns::COMMANDS).close();
+            write(w);
+        });
+    }
+
     fn reply(&self, conn: ConnId, status: &str, out: &mut Outputs, say: impl FnOnce(&mut Writer<'_>)) {
         out.reply(conn, &*self.iq, |w| {
             w.open("command", ns::COMMANDS).attr("node", self.command.node).attr("sessionid", &self.session);
@@ -150,13 +169,20 @@ pub(super) fn note(w: &mut Writer<'_>, kind: &str, text: &str) {
 }
 
 fn all() -> impl Iterator<Item = &'static Command> {
-    administration::COMMANDS.iter()
+    administration::COMMANDS.iter().chain(devices::COMMANDS)
 }
 
-/// Who may administer a host, may all there is.
-fn may(cx: &Cx<'_>, iq: &Iq<'_>) -> bool {
+/// Who may administer a host, may all that is for admins.
+fn is_admin(cx: &Cx<'_>, iq: &Iq<'_>) -> bool {
     let host = cx.core.hosts.iter().find(|host| host.name == iq.addressee.as_str());
     host.is_some_and(|host| host.admins.contains(&cx.account().jid))
+}
+
+fn may(cx: &Cx<'_>, iq: &Iq<'_>, command: &Command) -> bool {
+    match command.audience {
+        Audience::Admins => is_admin(cx, iq),
+        Audience::Users => cx.account().jid.domain() == iq.addressee.as_str(),
+    }
 }
 
 /// Whether a node of service discovery is the list of commands or one of them.
@@ -169,10 +195,10 @@ pub(super) fn list(cx: &mut Cx<'_>, iq: &Iq<'_>, node: &str) -> Handled {
     if !is_node(node) {
         return Err(StanzaError::ITEM_NOT_FOUND);
     }
-    let shown = node == ns::COMMANDS && may(cx, iq);
+    let shown: Vec<&Command> = all().filter(|command| node == ns::COMMANDS && may(cx, iq, command)).collect();
     cx.out.reply(cx.conn, iq, |w| {
         w.open("query", ns::DISCO_ITEMS).attr("node", node);
-        for command in all().filter(|_| shown) {
+        for command in shown {
             w.open("item", ns::DISCO_ITEMS).attr("jid", iq.addressee).attr("node", command.node);
             w.attr("name", command.name).close();
         }
@@ -183,7 +209,7 @@ pub(super) fn list(cx: &mut Cx<'_>, iq: &Iq<'_>, node: &str) -> Handled {
 /// disco#info of the list or of a command (section 2.3).
 pub(super) fn describe(cx: &mut Cx<'_>, iq: &Iq<'_>, node: &str) -> Handled {
     let command = all().find(|command| command.node == node);
-    if command.is_some() && !may(cx, iq) {
+    if command.is_some_and(|command| !may(cx, iq, command)) {
         return Err(StanzaError::ITEM_NOT_FOUND);
     }
     cx.out.reply(cx.conn, iq, |w| {
@@ -199,14 +225,16 @@ pub(super) fn describe(cx: &mut Cx<'_>, iq: &Iq<'_>, node: &str) -> Handled {
 }
 
 fn execute(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
-    if !may(cx, iq) {
+    let node = iq.payload.attr("node").ok_or(StanzaError::BAD_REQUEST)?;
+    let command = all().find(|command| command.node == node);
+    // What there is besides is nobody else's business.
+    if !command.map_or_else(|| is_admin(cx, iq), |command| may(cx, iq, command)) {
         return Err(StanzaError::FORBIDDEN);
     }
-    let node = iq.payload.attr("node").ok_or(StanzaError::BAD_REQUEST)?;
     if administration::REFUSED.contains(&node) {
         return Err(StanzaError::NOT_ALLOWED.text("Passwords are not stored here, so nobody can be told one."));
     }
-    let command = all().find(|command| command.node == node).ok_or(StanzaError::ITEM_NOT_FOUND)?;
+    let command = command.ok_or(StanzaError::ITEM_NOT_FOUND)?;
     let action = iq.payload.attr("action").unwrap_or("execute");
     if !matches!(action, "execute" | "next" | "prev" | "complete" | "cancel") {
         return Err(with(StanzaError::BAD_REQUEST, "malformed-action"));
@@ -296,8 +324,7 @@ fn begin(
         }
         return handled;
     }
-    call.reply(cx.conn, "executing", cx.out, |w| {
-        w.open("actions", ns::COMMANDS).attr("execute", "complete").empty("complete", ns::COMMANDS).close();
+    call.ask(cx.conn, cx.out, |w| {
         form::open_titled(w, command.form, command.name, command.instructions);
         for question in command.questions {
             match question.required {

@@ -102,6 +102,7 @@ struct Attempt {
     count: Option<u64>,
     invalidate: bool,
     wanted: Option<TokenMechanism>,
+    name: String,
 }
 
 impl Attempt {
@@ -120,9 +121,9 @@ impl Attempt {
         if user.local() != Some(&*username) {
             return Err(SaslError::InvalidAuthzid);
         }
-        let (count, wanted) = (used.count?, request.fast.wanted);
+        let (count, wanted, name) = (used.count?, request.fast.wanted, request.name.clone());
         let proof = message.proof();
-        Ok(Attempt { user, client, mechanism, binding, proof, count, invalidate: used.invalidate, wanted })
+        Ok(Attempt { user, client, mechanism, binding, proof, count, invalidate: used.invalidate, wanted, name })
     }
 
     /// The token that the client has proved to have, and its text.
@@ -197,7 +198,8 @@ fn check(core: &mut Core, now: Now, attempt: &Attempt, tokens: &ClientTokens) ->
     let is_fresh = tokens.fresh.as_ref() == Some(token);
     let is_change = is_fresh || attempt.count.is_some() || attempt.invalidate || issue.is_some();
     let used = Some((token.salt, attempt.count));
-    let change = is_change.then_some(TokenChange { used, invalidate: attempt.invalidate, issue });
+    let name = attempt.name.clone();
+    let change = is_change.then_some(TokenChange { used, invalidate: attempt.invalidate, issue, name });
     Ok(Verdict { response: auth::token_response(&text, &attempt.binding), change, issued })
 }
 
@@ -270,8 +272,8 @@ pub(super) fn issue(
     let Some((client, token, issued)) = made else {
         return sasl2::enter(core, now, conn, user, request, &data, None, out);
     };
-    let change = Box::new(TokenChange { issue: Some(token), ..TokenChange::default() });
-    let store = StoreRequest::TokenChange { user: user.clone(), client, at: now.utc, change };
+    let change = TokenChange { issue: Some(token), name: request.name.clone(), ..TokenChange::default() };
+    let store = StoreRequest::TokenChange { user: user.clone(), client, at: now.utc, change: Box::new(change) };
     let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
         sasl2::enter(core, now, conn, user, request, &data, reply.is_ok().then_some(issued), out);
     });

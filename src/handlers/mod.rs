@@ -72,6 +72,7 @@ handlers! {
     avatar,
     bookmarks,
     commands,
+    devices,
     displayed,
     push,
     services,

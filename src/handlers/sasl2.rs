@@ -23,6 +23,8 @@ pub(super) const HANDLER: Handler = Handler {
 /// What `<authenticate/>` asks for beside the exchange. None of it has an effect unless the exchange succeeds (section 2.6.2).
 pub(crate) struct Request {
     pub(super) client: Option<ClientId>,
+    /// What it calls itself, for its owner; may be empty.
+    pub(super) name: String,
     pub(super) fast: fast::Request,
     resume: Option<sm::Resume>,
     bind: Option<bind2::Request>,
@@ -33,9 +35,10 @@ pub(crate) struct Request {
 
 impl Request {
     fn parse(root: &Element<'_>) -> Request {
-        let id = root.child("user-agent", ns::SASL2).and_then(|agent| agent.attr("id"));
+        let agent = root.child("user-agent", ns::SASL2);
         Request {
-            client: id.and_then(ClientId::parse),
+            client: agent.and_then(|agent| agent.attr("id")).and_then(ClientId::parse),
+            name: agent.map(|agent| name_of(&agent)).unwrap_or_default(),
             fast: fast::Request::parse(root),
             resume: root.child("resume", ns::SM).map(|resume| sm::Resume::parse(&resume)),
             bind: root.child("bind", ns::BIND2).map(|bind| bind2::Request::parse(&bind)),
@@ -43,6 +46,18 @@ impl Request {
             task: None,
         }
     }
+}
+
+/// Software and device of a client, in one line.
+fn name_of(agent: &Element<'_>) -> String {
+    const NAME_CHARS_MAX: usize = 100;
+    let part = |name| agent.child(name, ns::SASL2).map(|child| child.text().trim().to_owned()).unwrap_or_default();
+    let name = match (part("software"), part("device")) {
+        (software, device) if device.is_empty() => software,
+        (software, device) if software.is_empty() => device,
+        (software, device) => format!("{software}, {device}"),
+    };
+    name.chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect()
 }
 
 /// A log-in that has succeeded, whose client is told when the rest of what it has asked for is done.

@@ -172,6 +172,8 @@ fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> 
         R::CredentialsReplace { user, before, after } => account::replace_credentials(tx, user, before, after),
         R::Tokens { user, client } => tokens::read(tx, user, client),
         R::TokenChange { user, client, at, change } => tokens::change(tx, rules, user, client, *at, change),
+        R::Clients { user } => tokens::list(tx, user),
+        R::ClientsForget { user, clients } => tokens::forget_some(tx, user, clients),
         R::TokensForget { user } => {
             tokens::forget(tx, user);
             Ok(Stored::Done)

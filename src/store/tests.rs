@@ -182,6 +182,9 @@ pub(super) fn show(reply: &StoreReply) -> String {
             format!("{} {}", salt(&tokens.current), salt(&tokens.fresh))
         }
         Ok(Stored::Handled(handled)) => handled.map_or("unknown".to_owned(), |handled| handled.to_string()),
+        Ok(Stored::Clients(clients)) => {
+            clients.iter().map(|client| format!("{}:{}", client.place[0], client.name)).collect::<Vec<_>>().join(" ")
+        }
         Ok(Stored::Account(record)) => {
             let roster = &record.roster;
             let items = roster.items.iter().map(|(jid, item)| {
@@ -343,6 +346,8 @@ pub(super) fn again(request: &R) -> R {
         R::TokenChange { user, client, at, change } => {
             R::TokenChange { user: user.clone(), client: *client, at: *at, change: change.clone() }
         }
+        R::Clients { user } => R::Clients { user: user.clone() },
+        R::ClientsForget { user, clients } => R::ClientsForget { user: user.clone(), clients: clients.clone() },
         R::TokensForget { user } => R::TokensForget { user: user.clone() },
         R::SessionEnded { user, id, handled } => {
             R::SessionEnded { user: user.clone(), id: id.clone(), handled: *handled }
@@ -662,12 +667,18 @@ fn tokens() {
             count: 0,
         });
         let used = used.map(|salt| ([salt; 16], None));
-        let change = Box::new(TokenChange { used, invalidate: false, issue });
+        let change = Box::new(TokenChange { used, issue, ..TokenChange::default() });
         R::TokenChange { user: jid(user), client: [client; 16], at: UtcTime(at), change }
     };
     let invalidate = |user, client: u8, used: u8| {
-        let change = Box::new(TokenChange { used: Some(([used; 16], None)), invalidate: true, issue: None });
+        let change = Box::new(TokenChange { used: Some(([used; 16], None)), invalidate: true, ..TokenChange::default() });
         R::TokenChange { user: jid(user), client: [client; 16], at: UtcTime(9), change }
+    };
+    let named = |user, client, name: &str| match change(user, client, 7, None, Some(7)) {
+        R::TokenChange { user, client, at, change } => {
+            R::TokenChange { user, client, at, change: Box::new(TokenChange { name: name.to_owned(), ..*change }) }
+        }
+        other => other,
     };
     let set = |user| R::PasswordSet { user: jid(user), password: "other".to_owned().into() };
     check(&[
@@ -701,6 +712,13 @@ fn tokens() {
         (R::TokensForget { user: jid("b") }, "done"),
         (read("b", 1), "- -"),
         (change("b", 1, 7, None, Some(6)), "done"),
+        (named("b", 2, "Phone"), "done"),
+        // What a client that does not say its name again is called stays.
+        (change("b", 2, 7, None, Some(8)), "done"),
+        (R::Clients { user: jid("b") }, "1: 2:Phone"),
+        (R::ClientsForget { user: jid("b"), clients: vec![[2; 16], [3; 16]] }, "done"),
+        (R::Clients { user: jid("b") }, "1:"),
+        (R::Clients { user: jid("nobody") }, ""),
         (R::AccountDisable { user: jid("b"), disabled: true }, "done"),
         (read("b", 1), "- -"),
         (change("b", 1, 7, None, Some(6)), "NoAccount"),

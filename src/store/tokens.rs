@@ -5,7 +5,7 @@ use super::apply::{Rules, Staged};
 use super::schema::{self, ClientRow, Table};
 use crate::core::clock::UtcTime;
 use crate::core::effects::{StoreError, StoreReply, Stored};
-use crate::core::tokens::{ClientPlace, ClientTokens, TokenChange};
+use crate::core::tokens::{Client, ClientPlace, TokenChange};
 use crate::jid::BareJid;
 
 fn load(tx: &mut Staged<'_>, user: &BareJid) -> Result<Vec<ClientRow>, StoreError> {
@@ -31,10 +31,14 @@ pub(super) fn change(
     }
     let mut rows = load(tx, user)?;
     let place = rows.iter().position(|row| row.client == *client);
-    let mut tokens = place.map_or_else(ClientTokens::default, |place| rows.swap_remove(place).tokens);
+    let row = place.map(|place| rows.remove(place));
+    let (mut tokens, mut name) = row.map(|row| (row.tokens, row.name)).unwrap_or_default();
     tokens.apply(change)?;
+    if !change.name.is_empty() {
+        name.clone_from(&change.name);
+    }
     if !tokens.is_empty() {
-        rows.push(ClientRow { client: *client, used: at, tokens });
+        rows.push(ClientRow { client: *client, used: at, name, tokens });
     }
     // The last one is that of this client.
     let others = rows.len().saturating_sub(1);
@@ -42,11 +46,27 @@ pub(super) fn change(
         let oldest = rows.iter().take(others).enumerate().min_by_key(|(_, row)| row.used).map(|(place, _)| place);
         oldest.map(|place| rows.remove(place));
     }
+    save(tx, user, &rows);
+    Ok(Stored::Done)
+}
+
+fn save(tx: &mut Staged<'_>, user: &BareJid, rows: &[ClientRow]) {
     let key = schema::account_key(user);
     match rows.is_empty() {
         true => tx.delete(Table::Tokens, key),
-        false => tx.put(Table::Tokens, key, schema::encode_tokens(&rows)),
+        false => tx.put(Table::Tokens, key, schema::encode_tokens(rows)),
     }
+}
+
+pub(super) fn list(tx: &mut Staged<'_>, user: &BareJid) -> StoreReply {
+    let client = |row: ClientRow| Client { place: row.client, used: row.used, name: row.name };
+    Ok(Stored::Clients(load(tx, user)?.into_iter().map(client).collect()))
+}
+
+pub(super) fn forget_some(tx: &mut Staged<'_>, user: &BareJid, clients: &[ClientPlace]) -> StoreReply {
+    let mut rows = load(tx, user)?;
+    rows.retain(|row| !clients.contains(&row.client));
+    save(tx, user, &rows);
     Ok(Stored::Done)
 }
 
