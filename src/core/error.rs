@@ -67,6 +67,7 @@ stanza_errors! {
     POLICY_VIOLATION Modify "policy-violation"
     REGISTRATION_REQUIRED Auth "registration-required"
     REMOTE_SERVER_NOT_FOUND Cancel "remote-server-not-found"
+    REMOTE_SERVER_TIMEOUT Wait "remote-server-timeout"
     RESOURCE_CONSTRAINT Wait "resource-constraint"
     SERVICE_UNAVAILABLE Cancel "service-unavailable"
     UNEXPECTED_REQUEST Wait "unexpected-request"

@@ -6,7 +6,7 @@
 
 use super::presence::{empty, put_all_out};
 use super::room::{End, Notice, Room};
-use super::{Change, Outcome, Refusal, Request, commit};
+use super::{Change, Outcome, Refusal, Request, commit, entry};
 use crate::core::Limits;
 use crate::core::form::{self, Form, Input};
 use crate::core::rooms::{Affiliation, Role, Roles, RoomConfig, Tombstone};
@@ -372,6 +372,9 @@ fn settle(core: &mut Core, room: &mut Room, before: &RoomConfig, out: &mut Outpu
     }
     if !codes.is_empty() {
         room.tell_codes(&codes, out);
+    }
+    if after.presence != before.presence {
+        entry::show_more(core, room, out);
     }
     if after.members_only && !before.members_only {
         let strangers = room.occupants().filter(|(_, occupant)| occupant.affiliation < Affiliation::Member);

@@ -13,8 +13,8 @@ use crate::xml::{Kind, Tree};
 const PAGE_MAX: usize = 200;
 const SERVICE_NAME: &str = "Group chat";
 
-const SERVICE_FEATURES: [&str; 6] =
-    [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::RSM, ns::MUC, ns::MUC_STABLE_ID, ns::PING];
+const SERVICE_FEATURES: [&str; 7] =
+    [ns::DISCO_INFO, ns::DISCO_ITEMS, ns::RSM, ns::MUC, ns::MUC_STABLE_ID, ns::PING, ns::VCARD];
 const ROOM_FEATURES: [&str; 16] = [
     ns::DISCO_INFO,
     ns::DISCO_ITEMS,
@@ -63,6 +63,9 @@ pub(super) fn on_service(core: &mut Core, conn: ConnId, stanza: Stanza<'_>, out:
         }),
         ("query", ns::DISCO_ITEMS) => list_rooms(core, conn, &stanza, iq, &payload, out),
         ("ping", ns::PING) => out.pong(conn, &*iq),
+        ("vCard", ns::VCARD) => out.reply(conn, &*iq, |w| {
+            w.open("vCard", ns::VCARD).text_element("FN", SERVICE_NAME);
+        }),
         _ => stanza.refuse(conn, StanzaError::SERVICE_UNAVAILABLE, out),
     }
 }

@@ -14,6 +14,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::history::{self, Wanted};
+use super::nick::likeness;
 use super::presence::{check_nick, occupant_id, payload_of, wanted_nick};
 use super::room::{News, Notice, Occupant, Payload, Rate, Receiver, Room, Session, escaped};
 use super::{Outcome, Rooms, Stanza, dispatch, visit};
@@ -34,6 +35,8 @@ pub(super) struct Entering {
     /// The presence with which it enters.
     stanza: Stanza<'static>,
     user: BareJid,
+    /// Of its nick.
+    look: Box<str>,
     /// With which it is told of the others.
     pub(super) role: Role,
     /// Whether it sees addresses, and who is not shown to everybody.
@@ -54,6 +57,7 @@ impl Entering {
             conn,
             to: escaped(stanza.from.as_str()),
             user: stanza.from.to_bare(),
+            look: likeness(stanza.to.resource().unwrap_or_default()),
             stanza: stanza.copied(),
             role,
             sees: sees(room, role),
@@ -221,9 +225,13 @@ fn coming(room: &Room) -> impl Iterator<Item = &Entering> {
     room.entering.iter().filter(|entering| !entering.again)
 }
 
-/// Whether a nick is that of somebody else who is on the way in.
+/// Whether a nick is that of somebody else who is on the way in, or looks like it.
 pub(super) fn is_reserved(room: &Room, nick: &str, user: &str) -> bool {
-    coming(room).any(|entering| entering.nick() == nick && entering.user.as_str() != user)
+    let mut others = coming(room).filter(|entering| entering.user.as_str() != user).peekable();
+    others.peek().is_some() && {
+        let look = likeness(nick);
+        others.any(|entering| entering.look == look)
+    }
 }
 
 /// Whether a session is not done with entering, so that what it sends has to wait.
@@ -394,6 +402,22 @@ fn show(core: &mut Core, room: &mut Room, out: &mut Outputs) {
         }
         core.shared.muc.slices.release(showing.conn, showing.next);
     }
+}
+
+/// The room shows more of who is in it than before: everybody is told of those who were hidden.
+pub(super) fn show_more(core: &mut Core, room: &mut Room, out: &mut Outputs) {
+    let presence = room.config().presence;
+    let hidden = room.occupants().filter(|(_, occupant)| !occupant.seen && presence.contains(occupant.role));
+    let hidden: Vec<usize> = hidden.map(|(key, _)| key).collect();
+    for key in hidden {
+        let untold = 0..room.end();
+        let Some(occupant) = room.occupant_mut(key) else { continue };
+        occupant.seen = true;
+        let Some(conn) = occupant.sessions.last().map(|session| session.conn) else { continue };
+        room.showing.push_back(Showing { key, conn, is_new: false, untold, next: None });
+    }
+    show(core, room, out);
+    schedule(core, room, out);
 }
 
 /// Notes what is left to do, and for whom it has to wait.

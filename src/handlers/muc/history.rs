@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use memchr::memmem;
 
+use super::message::is_subject;
 use super::room::{Occupant, Room, Session, push_addressed};
 use crate::core::archive::ArchiveId;
 use crate::core::parked::Waiting;
@@ -74,7 +75,7 @@ pub(super) struct Said {
     pub(super) by: String,
     /// It stands where a line was that was taken back.
     pub(super) is_tombstone: bool,
-    /// It is shown to who comes later: not what only tells that somebody has read something, nor a tombstone.
+    /// It is shown to who comes later: not what only tells that somebody has read something, nor a tombstone, nor a subject.
     pub(super) is_shown: bool,
 }
 
@@ -89,9 +90,9 @@ impl Said {
     }
 }
 
-/// Whether a message that is kept has something for people to read.
+/// Whether a message that is kept has something for people to read, and is not a subject, which they are shown anyhow.
 pub(super) fn is_shown(root: &Element<'_>) -> bool {
-    root.children().any(|child| !matches!(child.ns(), ns::MARKERS | ns::RECEIPTS) && crate::handlers::mam::is_lasting(&child))
+    !is_subject(root) && root.children().any(|child| !matches!(child.ns(), ns::MARKERS | ns::RECEIPTS) && crate::handlers::mam::is_lasting(&child))
 }
 
 /// What was told as it is kept: with the address of who has said it, if that is no secret. `rest` is what stands behind
@@ -122,12 +123,14 @@ pub(super) fn without_address(xml: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// One more line was told.
-pub(super) fn keep(core: &mut Core, room: &mut Room, conn: ConnId, line: Line, shown: bool, out: &mut Outputs) {
-    if room.archives()
-        && let Some(occupant) = room.occupant_of(conn)
-    {
-        let from = Jid::from_prepared(&format!("{}/{}", room.jid, occupant.nick));
+/// An occupant's address in the room.
+pub(super) fn address(room: &Room, occupant: &Occupant) -> Jid {
+    Jid::from_prepared(&format!("{}/{}", room.jid, occupant.nick))
+}
+
+/// One more line was told: said by `from`, over `conn`.
+pub(super) fn keep(core: &mut Core, room: &mut Room, conn: ConnId, from: Jid, line: Line, shown: bool, out: &mut Outputs) {
+    if room.archives() {
         let request = StoreRequest::RoomLine { archive: room.record.archive(&room.jid), from, line: line.clone() };
         let sender = sm::on_storing(core, conn).then_some(conn);
         core.ask(request, Waiting::Line { sender }, out);

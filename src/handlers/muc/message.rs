@@ -21,7 +21,23 @@ pub(super) fn on_message(
     if core.limits.rates && kind != Some("error") {
         room.takes(now.mono, conn, kind == Some("groupchat"), &core.limits)?;
     }
-    match (kind, stanza.to.resource()) {
+    let outcome = dispatch(core, now, room, conn, stanza, root, out);
+    if outcome.is_ok() && kind != Some("error") {
+        room.note_sent(stanza.id.as_deref().unwrap_or_default());
+    }
+    outcome
+}
+
+fn dispatch(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    root: &Element<'_>,
+    out: &mut Outputs,
+) -> Outcome {
+    match (stanza.type_.as_deref(), stanza.to.resource()) {
         (Some("error"), _) => {
             presence::on_error(core, room, conn, root, out);
             Ok(())
@@ -71,7 +87,7 @@ fn speak(
     out: &mut Outputs,
 ) -> Outcome {
     let occupant = room.occupant_of(conn).ok_or(NOT_INSIDE)?;
-    if root.child("subject", ns::CLIENT).is_some() && !has(root, "body") && !has(root, "thread") {
+    if is_subject(root) {
         return change_subject(core, now, room, conn, stanza, root, out);
     }
     if !Act::Speak.is_allowed(occupant.role, room.config()) {
@@ -91,16 +107,18 @@ fn speak(
     room.send_all("message", &rest, out);
     core.counters.delivered += room.len() as u64;
     if kept {
-        let by = occupant.id.clone();
+        let (by, from) = (occupant.id.clone(), history::address(room, occupant));
         let line = Line { id, xml: history::as_kept(room, occupant, &rest) };
         moderation::on_retraction(core, now, room, conn, root, &by, out);
-        history::keep(core, room, conn, line, history::is_shown(root), out);
+        history::keep(core, room, conn, from, line, history::is_shown(root), out);
     }
     Ok(())
 }
 
-fn has(root: &Element<'_>, name: &str) -> bool {
-    root.child(name, ns::CLIENT).is_some()
+/// Whether a message changes the subject; else it is a line that has one (section 8.1, PROTOCOL MU-18).
+pub(super) fn is_subject(root: &Element<'_>) -> bool {
+    let has = |name| root.child(name, ns::CLIENT).is_some();
+    has("subject") && !has("body") && !has("thread")
 }
 
 /// Whether a child of a message is the room's alone to say (PROTOCOL MU-17).
@@ -173,14 +191,19 @@ fn change_subject(
     }
     let mut record = Box::new(room.record.clone());
     record.subject = Subject { text, nick: occupant.nick.to_string(), at: now.utc };
-    let id = core.ids.next_id();
+    let id = core.shared.mam.next(now.utc, &mut core.ids);
     let rest = compose(room, occupant, stanza, root, |w| {
-        w.open("stanza-id", ns::STANZA_ID).attr("by", &room.jid).attr("id", &id).close();
+        w.open("stanza-id", ns::STANZA_ID).attr("by", &room.jid).attr("id", id).close();
     });
+    let line = Line { id, xml: history::as_kept(room, occupant, &rest) };
+    let from = history::address(room, occupant);
     let (refused_id, to) = (stanza.id.as_deref().map(str::to_owned), stanza.to_written.to_string());
-    let then = move |_: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    let then = move |core: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
         match result {
-            Ok(()) => room.send_all("message", &rest, out),
+            Ok(()) => {
+                room.send_all("message", &rest, out);
+                history::keep(core, room, conn, from, line, false, out);
+            }
             Err(error) => out.bounce(conn, "message", refused_id.as_deref(), Some(&to), error),
         }
     };

@@ -22,6 +22,7 @@ mod history;
 mod invite;
 mod message;
 mod moderation;
+mod nick;
 pub(crate) mod operator;
 mod presence;
 mod privilege;
@@ -391,7 +392,7 @@ fn on_iq(
     out: &mut Outputs,
 ) -> Outcome {
     if let Some(nick) = stanza.to.resource() {
-        return relay::on_iq(core, room, conn, stanza, root, nick, out);
+        return relay::on_iq(core, now, room, conn, stanza, root, nick, out);
     }
     let (Some(kind @ ("get" | "set")), Some(payload)) = (stanza.type_.as_deref(), root.only_child()) else {
         return Ok(());

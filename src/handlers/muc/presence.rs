@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::history::History;
 use super::room::{Notice, Occupant, Payload, Room, Session, escaped};
-use super::{Outcome, Stanza, TOMBSTONE_MILLIS, entry, on_room};
+use super::{Outcome, Stanza, TOMBSTONE_MILLIS, concerns_absent, entry, on_room, relay};
 use crate::core::rooms::{Role, RoomRecord, Tombstone};
 use crate::handlers::prelude::*;
 use crate::jid::BareJid;
@@ -72,12 +72,12 @@ pub(super) fn wanted_nick<'s>(stanza: &'s Stanza<'_>) -> Result<&'s str, StanzaE
     Ok(nick)
 }
 
-/// Whether `user` may have this nick (sections 7.2.8 and 7.10).
+/// Whether `user` may have this nick (sections 7.2.8, 7.10 and 17.1; PROTOCOL MU-10).
 pub(super) fn check_nick(room: &Room, nick: &str, user: &str) -> Result<(), StanzaError> {
-    let holder = room.nick_holder(nick).and_then(|key| room.occupant(key));
-    let taken = holder.is_some_and(|holder| holder.user.as_str() != user);
-    let promised = room.promised_to(nick).is_some_and(|owner| owner.as_str() != user);
-    if taken || promised || entry::is_reserved(room, nick, user) { Err(StanzaError::CONFLICT) } else { Ok(()) }
+    if room.is_taken(nick, user) || entry::is_reserved(room, nick, user) {
+        return Err(StanzaError::CONFLICT.text("Somebody else has that nick, or one that looks like it."));
+    }
+    Ok(())
 }
 
 /// `occupant-id`: the same for an account and a room for ever, and nothing that could be guessed back (XEP-0421).
@@ -150,6 +150,7 @@ fn change_nick(room: &mut Room, key: usize, nick: &str, out: &mut Outputs) -> Re
 fn leave(core: &mut Core, room: &mut Room, conn: ConnId, payload: Payload, codes: &[u16], out: &mut Outputs) {
     let shown = room.occupant_of(conn).and_then(|occupant| occupant.sessions.last()).is_some_and(|last| last.conn == conn);
     let Some((key, mut session)) = room.remove_session(conn) else { return };
+    relay::on_gone(core, room, &session.jid, out);
     session.presence = payload;
     let notice = Notice { unavailable: true, codes, ..Notice::default() };
     // A session that is over is sent nothing more.
@@ -202,6 +203,7 @@ pub(super) fn put_all_out(core: &mut Core, room: &mut Room, keys: &[usize], noti
     let gone: Vec<Occupant> = keys.iter().filter_map(|key| room.remove_occupant(*key)).collect();
     for mut occupant in gone {
         for session in &mut occupant.sessions {
+            relay::on_gone(core, room, &session.jid, out);
             core.shared.muc.unnote(session.conn, room.key);
             session.presence = Payload::default();
         }
@@ -232,7 +234,9 @@ pub(super) fn on_error(core: &mut Core, room: &mut Room, conn: ConnId, root: &El
         let mut conditions = error.children().filter(|child| child.ns() == ns::STANZA_ERRORS);
         conditions.find(|child| child.name() != "text").map(|child| child.name())
     });
-    if condition.is_some_and(|condition| FATAL.contains(&condition)) {
+    // Nobody leaves for an error to what the room has not sent.
+    let is_ours = root.name() == "presence" || room.has_sent(root.attr("id").unwrap_or_default());
+    if is_ours && condition.is_some_and(|condition| FATAL.contains(&condition)) {
         core.shared.muc.unnote(conn, room.key);
         leave(core, room, conn, Payload::default(), &REMOVED, out);
     }
@@ -270,6 +274,10 @@ pub(super) fn on_absent(
     tombstone: Option<&Tombstone>,
     out: &mut Outputs,
 ) {
+    // It may have ended while somebody was in it.
+    if !concerns_absent(&stanza) {
+        return refuse_stranger(conn, &stanza, out);
+    }
     if stanza.kind != Kind::Presence {
         return stanza.refuse(conn, StanzaError::ITEM_NOT_FOUND.text("There is no such room."), out);
     }

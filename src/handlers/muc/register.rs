@@ -1,6 +1,7 @@
 //! Section 7.10: an account registers with a room, and so becomes a member and has its nick kept for it.
 
 use super::admin::settle_affiliation;
+use super::presence::check_nick;
 use super::room::{Notice, Room};
 use super::{Change, Outcome, Refusal, Request, commit};
 use crate::core::form::{self, Form, Input};
@@ -83,10 +84,6 @@ fn wanted_nick(room: &Room, user: &str, request: &Request<'_>) -> Result<String,
     let form = Form::inside(&request.payload)?.ok_or(StanzaError::BAD_REQUEST)?;
     let nick = form.value(NICK).filter(|nick| !nick.trim().is_empty()).ok_or(StanzaError::BAD_REQUEST)?;
     let nick = prepare_resource(nick).map_err(|_| StanzaError::NOT_ACCEPTABLE.text("That is no nick."))?;
-    let holder = room.nick_holder(&nick).and_then(|key| room.occupant(key));
-    let taken = holder.is_some_and(|holder| holder.user.as_str() != user);
-    if taken || room.promised_to(&nick).is_some_and(|owner| owner.as_str() != user) {
-        return Err(StanzaError::CONFLICT.text("Somebody else has that nick."));
-    }
+    check_nick(room, &nick, user)?;
     Ok(nick.into_owned())
 }

@@ -1,9 +1,11 @@
 //! Requests from one occupant to another, and the ping to oneself (XEP-0410).
 //!
 //! A request is passed on under an id of the room's; by that the answer finds back, to the very session that has asked. A room
-//! remembers some such requests, the oldest goes first. A vCard is the account's, so the room fetches it itself (PROTOCOL MU-38).
+//! remembers some such requests for some time; who waits for an answer that cannot come any more is told so. A vCard is the
+//! account's, so the room fetches it itself (PROTOCOL MU-38).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::message::NOT_INSIDE;
 use super::privilege::Act;
@@ -15,6 +17,8 @@ use crate::jid::FullJid;
 
 /// Requests under way that a room remembers.
 const REQUESTS_MAX: usize = 256;
+/// For how long, as others are made meanwhile.
+const ANSWER_TIME: Duration = Duration::from_secs(300);
 
 /// Requests under way, oldest first.
 #[derive(Default)]
@@ -29,11 +33,15 @@ struct Asked {
     to: Box<str>,
     /// Who answers.
     receiver: FullJid,
+    /// When it was passed on.
+    at: Duration,
 }
 
 /// A request to an occupant, or an answer to one.
+#[allow(clippy::too_many_arguments)]
 pub(super) fn on_iq(
     core: &mut Core,
+    now: Now,
     room: &mut Room,
     conn: ConnId,
     stanza: &Stanza<'_>,
@@ -71,6 +79,7 @@ pub(super) fn on_iq(
         asker_id: stanza.id.as_deref().unwrap_or_default().into(),
         to: stanza.to_written.as_ref().into(),
         receiver: session.jid.clone(),
+        at: now.mono,
     };
     out.wire.stanza(session.conn, |buf| {
         let mut w = Writer::new(buf);
@@ -81,10 +90,37 @@ pub(super) fn on_iq(
     core.press(conn, session.conn, out);
     let requests = &mut room.relayed.0;
     requests.push_back(asked);
-    if requests.len() > REQUESTS_MAX {
-        requests.pop_front();
+    let is_late = |asked: &Asked| asked.at + ANSWER_TIME < now.mono;
+    while requests.front().is_some_and(is_late)
+        && let Some(late) = requests.pop_front()
+    {
+        late.give_up(core, StanzaError::REMOTE_SERVER_TIMEOUT, out);
+    }
+    if requests.len() > REQUESTS_MAX
+        && let Some(oldest) = requests.pop_front()
+    {
+        oldest.give_up(core, StanzaError::RESOURCE_CONSTRAINT.text("Too many requests wait for an answer."), out);
     }
     Ok(())
+}
+
+impl Asked {
+    /// There will be no answer.
+    fn give_up(&self, core: &Core, error: StanzaError, out: &mut Outputs) {
+        if let Some(asker) = core.session_of(self.asker.as_str()) {
+            out.bounce(asker, "iq", Some(&self.asker_id), Some(&self.to), error);
+        }
+    }
+}
+
+/// A session is no longer in the room: it answers nothing any more, and waits for nothing.
+pub(super) fn on_gone(core: &Core, room: &mut Room, session: &FullJid, out: &mut Outputs) {
+    room.relayed.0.retain(|asked| {
+        if asked.receiver == *session {
+            asked.give_up(core, StanzaError::ITEM_NOT_FOUND.text("Who was asked has left the room."), out);
+        }
+        asked.receiver != *session && asked.asker != *session
+    });
 }
 
 fn standalone(element: &Element<'_>) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! A room in use: who is in it, and what they are sent.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use hashbrown::HashMap;
 use super::Change;
 use super::entry::{Entering, Showing};
 use super::history::History;
+use super::nick::likeness;
 use super::relay::Relayed;
 use crate::core::effects::ConnId;
 use crate::core::rooms::{Affiliation, Role, RoomConfig, RoomRecord};
@@ -46,12 +48,21 @@ pub(super) struct Room {
     /// Number of the next one.
     next: usize,
     by_nick: HashMap<Box<str>, usize>,
+    /// By [`likeness`] of the nick; those of one look are one account's.
+    by_look: HashMap<Box<str>, Vec<usize>>,
+    /// To whom nicks are promised, by [`likeness`].
+    promised: HashMap<Box<str>, BareJid>,
     by_conn: HashMap<ConnId, usize>,
     /// What the occupants' presence comes to, in bytes.
     presence_bytes: usize,
     /// What was said to all of late.
     said: Rate,
+    /// Hashes of the ids of the last messages that were passed on, oldest first.
+    sent_ids: VecDeque<u64>,
 }
+
+/// Messages of which a room knows the ids.
+const SENT_IDS_MAX: usize = 128;
 
 /// In what time so many messages as a limit says may come.
 const RATE_TIME: Duration = Duration::from_secs(10);
@@ -214,6 +225,12 @@ pub(super) struct End {
     pub(super) password: String,
 }
 
+fn hash_of(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
+}
+
 pub(super) fn escaped(text: &str) -> Box<str> {
     let mut escaped = Vec::with_capacity(text.len());
     escape_attr(text, &mut escaped);
@@ -234,7 +251,7 @@ pub(super) fn push_addressed(buf: &mut Vec<u8>, name: &str, to: &str, rest: &[u8
 
 impl Room {
     pub(super) fn new(key: usize, jid: BareJid, record: RoomRecord, history: History, stored: bool, may_archive: bool) -> Room {
-        Room {
+        let mut room = Room {
             key,
             jid,
             record,
@@ -250,10 +267,20 @@ impl Room {
             occupants: BTreeMap::new(),
             next: 0,
             by_nick: HashMap::new(),
+            by_look: HashMap::new(),
+            promised: HashMap::new(),
             by_conn: HashMap::new(),
             presence_bytes: 0,
             said: Rate::default(),
-        }
+            sent_ids: VecDeque::new(),
+        };
+        room.note_promised();
+        room
+    }
+
+    fn note_promised(&mut self) {
+        let members = self.record.members.iter().filter(|(_, member)| !member.nick.is_empty());
+        self.promised = members.map(|(user, member)| (likeness(&member.nick), user.clone())).collect();
     }
 
     pub(super) fn config(&self) -> &RoomConfig {
@@ -290,7 +317,10 @@ impl Room {
     pub(super) fn apply(&mut self, change: Change, lasting: bool) {
         self.stored = lasting;
         match change {
-            Change::Save(record) | Change::Card(record, _) => self.record = *record,
+            Change::Save(record) | Change::Card(record, _) => {
+                self.record = *record;
+                self.note_promised();
+            }
             Change::Open(record) => {
                 self.record = *record;
                 self.locked = false;
@@ -336,6 +366,19 @@ impl Room {
         Ok(())
     }
 
+    /// A message with this id was passed on.
+    pub(super) fn note_sent(&mut self, id: &str) {
+        if self.sent_ids.len() >= SENT_IDS_MAX {
+            self.sent_ids.pop_front();
+        }
+        self.sent_ids.push_back(hash_of(id));
+    }
+
+    /// Whether a message with this id was passed on of late.
+    pub(super) fn has_sent(&self, id: &str) -> bool {
+        self.sent_ids.contains(&hash_of(id))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.occupants.len()
     }
@@ -353,16 +396,33 @@ impl Room {
         self.occupants.get(&self.session_holder(conn)?)
     }
 
-    /// To whom a nick is promised (section 7.10).
-    pub(super) fn promised_to(&self, nick: &str) -> Option<&BareJid> {
-        let mut members = self.record.members.iter();
-        members.find(|(_, member)| !member.nick.is_empty() && member.nick == nick).map(|(user, _)| user)
+    /// Whether a nick is somebody else's than `user`'s, is promised to somebody else (section 7.10), or looks like such a one.
+    pub(super) fn is_taken(&self, nick: &str, user: &str) -> bool {
+        let look = likeness(nick);
+        let keys = self.by_look.get(&look).map(Vec::as_slice).unwrap_or_default();
+        let holders = keys.iter().filter_map(|key| self.occupants.get(key)).map(|holder| &holder.user);
+        holders.chain(self.promised.get(&look)).any(|holder| holder.as_str() != user)
+    }
+
+    fn note_look(&mut self, key: usize, nick: &str) {
+        self.by_look.entry(likeness(nick)).or_default().push(key);
+    }
+
+    fn forget_look(&mut self, key: usize, nick: &str) {
+        let look = likeness(nick);
+        if let Some(keys) = self.by_look.get_mut(&look) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.by_look.remove(&look);
+            }
+        }
     }
 
     pub(super) fn add_occupant(&mut self, occupant: Occupant) -> usize {
         let key = self.next;
         self.next += 1;
         self.by_nick.insert(occupant.nick.clone(), key);
+        self.note_look(key, &occupant.nick);
         self.occupants.insert(key, Occupant { key, ..occupant });
         key
     }
@@ -401,6 +461,7 @@ impl Room {
     pub(super) fn remove_occupant(&mut self, key: usize) -> Option<Occupant> {
         let occupant = self.occupants.remove(&key)?;
         self.by_nick.remove(&occupant.nick);
+        self.forget_look(key, &occupant.nick);
         for session in &occupant.sessions {
             self.by_conn.remove(&session.conn);
             self.entering.retain(|entering| entering.conn != session.conn);
@@ -412,10 +473,12 @@ impl Room {
     pub(super) fn rename(&mut self, key: usize, nick: &str) {
         let from = escaped(&format!("{}/{nick}", self.jid));
         let Some(occupant) = self.occupants.get_mut(&key) else { return };
-        self.by_nick.remove(&occupant.nick);
-        occupant.nick = nick.into();
+        let before = std::mem::replace(&mut occupant.nick, nick.into());
         occupant.from = from;
+        self.by_nick.remove(&before);
         self.by_nick.insert(nick.into(), key);
+        self.forget_look(key, &before);
+        self.note_look(key, nick);
     }
 
     pub(super) fn move_session(&mut self, from: ConnId, to: ConnId) {
