@@ -321,7 +321,7 @@ impl Core {
         if kind.is_some() && own.per.blocking.blocks(to) {
             return out.bounce(conn, "iq", frame.id, frame.to, handlers::blocking::BLOCKED_BY_SENDER);
         }
-        let found = self.accounts.find(to.bare()).filter(|found| handlers::blocking::on_speaking_terms(own, found));
+        let found = self.accounts.find(to.bare()).filter(|found| handlers::blocking::may_reach(own, conn, found));
         let receiver = found.and_then(|found| found.resource_named(to.resource()?));
         match receiver.map(|resource| resource.conn) {
             Some(receiver) => self.forward(conn, account, frame, receiver, out),

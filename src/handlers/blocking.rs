@@ -10,7 +10,7 @@ use super::{presence, shared_contacts};
 use crate::core::blocklist::{Blocklist, BlocklistChange};
 use crate::core::effects::StoreError;
 use crate::core::reports::{self, Reason, Report};
-use crate::core::session::Account;
+use crate::core::session::{Account, Resource};
 use crate::jid::{BareJid, Jid, JidRef};
 
 pub(super) const HANDLER: Handler = Handler {
@@ -42,6 +42,12 @@ pub(crate) struct State {
 pub(crate) fn on_speaking_terms(one: &Account, other: &Account) -> bool {
     let blocks = |owner: &Account, jid: &BareJid| owner.per.blocking.blocks_prepared(jid.as_str());
     one.jid == other.jid || !(blocks(one, &other.jid) || blocks(other, &one.jid))
+}
+
+/// The same of a session of `one`, whose very resource the other may have blocked.
+pub(crate) fn may_reach(one: &Account, session: ConnId, other: &Account) -> bool {
+    let blocked = |resource: &Resource| other.per.blocking.blocks_prepared(resource.jid.as_str());
+    on_speaking_terms(one, other) && (one.jid == other.jid || !one.resource(session).is_some_and(blocked))
 }
 
 fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
@@ -138,8 +144,8 @@ fn ask(cx: &mut Cx<'_>, iq: &Iq<'_>, change: BlocklistChange, reports: Vec<Repor
 fn on_blocked(core: &mut Core, user: &BareJid, before: &Blocklist, after: Blocklist, out: &mut Outputs) {
     let added = after.without(before);
     // Contacts see the account leave as long as they still may hear of it.
-    for contact in matching(core, user, &added, before) {
-        presence::hide_from(core, user, &contact, out);
+    for contact in matching(core, user, &added) {
+        presence::hide_from(core, user, &contact, |jid| added.blocks_prepared(jid) && !before.blocks_prepared(jid), out);
     }
     apply(core, user, after);
     push(core, user, "block", added.jids(), out);
@@ -148,8 +154,8 @@ fn on_blocked(core: &mut Core, user: &BareJid, before: &Blocklist, after: Blockl
 fn on_unblocked(core: &mut Core, user: &BareJid, before: &Blocklist, after: Blocklist, out: &mut Outputs) {
     let removed = before.without(&after);
     apply(core, user, after.clone());
-    for contact in matching(core, user, &removed, &after) {
-        presence::show_to(core, user, &contact, out);
+    for contact in matching(core, user, &removed) {
+        presence::show_to(core, user, &contact, |jid| removed.blocks_prepared(jid) && !after.blocks_prepared(jid), out);
     }
     push(core, user, "unblock", if after.jids().is_empty() { &[] } else { removed.jids() }, out);
 }
@@ -160,10 +166,14 @@ fn apply(core: &mut Core, user: &BareJid, list: Blocklist) {
     }
 }
 
-/// Contacts that an entry of `jids` covers and none of `rest` does.
-fn matching(core: &Core, user: &BareJid, jids: &Blocklist, rest: &Blocklist) -> Vec<BareJid> {
+/// Contacts that an entry of `jids` covers, or one of their resources.
+fn matching(core: &Core, user: &BareJid, jids: &Blocklist) -> Vec<BareJid> {
     let Some(account) = core.accounts.find(user.as_str()) else { return Vec::new() };
-    let covered = |contact: &&BareJid| jids.blocks_prepared(contact.as_str()) && !rest.blocks_prepared(contact.as_str());
+    let covers = |contact: &BareJid, entry: &Jid| match entry.local() {
+        Some(_) => entry.bare() == contact.as_str(),
+        None => entry.domain() == contact.domain(),
+    };
+    let covered = |contact: &&BareJid| jids.jids().iter().any(|entry| covers(contact, entry));
     shared_contacts::contacts(core, account).filter(covered).cloned().collect()
 }
 

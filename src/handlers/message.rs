@@ -100,7 +100,7 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
         return muc::on_stanza(core, now, conn, account, frame, &to, out);
     }
     let mut receivers = std::mem::take(&mut core.shared.message.0);
-    match way(core, kind, Some(account), &to, &mut receivers) {
+    match way(core, kind, Some((account, conn)), &to, &mut receivers) {
         Way::Resources => {
             // A note to oneself goes to the other devices (PROTOCOL RT-15).
             if receivers.len() > 1 && to.bare() == core.accounts.get(account).jid.as_str() {
@@ -142,12 +142,18 @@ pub(crate) fn route(core: &mut Core, now: Now, conn: ConnId, account: AccountId,
 }
 
 /// Fills `receivers`, which is empty, if that is the way.
-fn way(core: &Core, kind: MessageType, sender: Option<AccountId>, to: &JidRef<'_>, receivers: &mut Vec<ConnId>) -> Way {
-    if let Some(sender) = sender.map(|sender| core.accounts.get(sender)) {
+fn way(
+    core: &Core,
+    kind: MessageType,
+    sender: Option<(AccountId, ConnId)>,
+    to: &JidRef<'_>,
+    receivers: &mut Vec<ConnId>,
+) -> Way {
+    if let Some((sender, session)) = sender.map(|(sender, session)| (core.accounts.get(sender), session)) {
         if sender.per.blocking.blocks(to) {
             return Way::Error(blocking::BLOCKED_BY_SENDER);
         }
-        if core.accounts.find(to.bare()).is_some_and(|receiver| !blocking::on_speaking_terms(sender, receiver)) {
+        if core.accounts.find(to.bare()).is_some_and(|receiver| !blocking::may_reach(sender, session, receiver)) {
             return Way::Error(StanzaError::SERVICE_UNAVAILABLE);
         }
     }

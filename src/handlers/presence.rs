@@ -10,7 +10,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
-use super::blocking::{BLOCKED_BY_SENDER, on_speaking_terms};
+use super::blocking::{BLOCKED_BY_SENDER, may_reach, on_speaking_terms};
 use super::prelude::*;
 use super::{avatar, muc, offline, pep, roster, shared_contacts, sm};
 use crate::core::effects::Half;
@@ -186,7 +186,14 @@ fn unavailable_from(resource: &Resource) -> Vec<u8> {
 /// To every available resource of `to`, if that account is in use and neither it nor `owner` has blocked the other.
 fn send_to_available(core: &Core, owner: &Account, to: &str, xml: &[u8], out: &mut Outputs) {
     let Some(account) = core.accounts.find(to).filter(|account| on_speaking_terms(owner, account)) else { return };
-    for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
+    let own = account.jid == owner.jid;
+    if !own && account.per.blocking.blocks_prepared(&attribute_value(sender_of(xml))) {
+        return;
+    }
+    for resource in available(account) {
+        if !own && owner.per.blocking.blocks_prepared(resource.jid.as_str()) {
+            continue;
+        }
         out.wire.presence(resource.conn, sender_of(xml), |buf| write_to(buf, xml, to));
     }
 }
@@ -240,8 +247,10 @@ fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs
     let siblings = account.resources.iter().filter(|resource| resource.conn != conn);
     let contacts = shared_contacts::watched(core, account);
     let contacts = contacts.filter_map(|contact| core.accounts.find(contact.as_str()));
-    let contacts = contacts.filter(|contact| on_speaking_terms(account, contact));
-    for resource in siblings.chain(contacts.flat_map(|contact| &contact.resources)) {
+    let contacts = contacts.filter(|contact| may_reach(account, conn, contact));
+    let theirs = contacts.flat_map(|contact| &contact.resources);
+    let theirs = theirs.filter(|resource| !account.per.blocking.blocks_prepared(resource.jid.as_str()));
+    for resource in siblings.chain(theirs) {
         if let Some(available) = &resource.per.presence.available {
             // Large presences of many contacts, sent before the client can have read one, must not close its connection.
             match out.wire.pending(conn) + available.xml.len() > core.limits.output_max / 2 {
@@ -367,7 +376,7 @@ fn direct(core: &mut Core, conn: ConnId, account: AccountId, frame: &Frame<'_>, 
     if !leaving && owner.per.blocking.blocks(&to) {
         return out.bounce(conn, "presence", frame.id, frame.to, BLOCKED_BY_SENDER);
     }
-    if core.accounts.find(to.bare()).is_some_and(|receiver| !on_speaking_terms(owner, receiver)) {
+    if core.accounts.find(to.bare()).is_some_and(|receiver| !may_reach(owner, conn, receiver)) {
         return;
     }
     let directed_max = core.limits.directed_presence_max;
@@ -443,7 +452,7 @@ fn answer_probe(
     let asker = core.accounts.get(account);
     let own = asker.jid.as_str() == to.bare();
     let found = core.accounts.find(to.bare());
-    if found.is_some_and(|found| !on_speaking_terms(asker, found)) {
+    if found.is_some_and(|found| !may_reach(asker, conn, found)) {
         return;
     }
     if !own && !shared_contacts::sees(core, asker, to.bare()) {
@@ -684,28 +693,52 @@ fn show(core: &mut Core, owner: &BareJid, watcher: &BareJid, out: &mut Outputs) 
     pep::on_seen(core, owner, watcher, out);
 }
 
-/// A contact is about to be blocked: each sees the other leave.
-pub(super) fn hide_from(core: &Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
+fn available(account: &Account) -> impl Iterator<Item = &Resource> {
+    account.resources.iter().filter(|resource| resource.per.presence.is_available())
+}
+
+/// Resources of a contact are about to be blocked, those that `covered` says: each sees the other leave.
+pub(super) fn hide_from(core: &Core, user: &BareJid, contact: &BareJid, covered: impl Fn(&str) -> bool, out: &mut Outputs) {
+    tell_each_other(core, user, contact, covered, unavailable_from, out);
+}
+
+/// They are no longer blocked: each sees the other again.
+pub(super) fn show_to(core: &mut Core, user: &BareJid, contact: &BareJid, covered: impl Fn(&str) -> bool, out: &mut Outputs) {
+    let last = |resource: &Resource| resource.per.presence.available.as_ref().map_or(Vec::new(), |last| last.xml.to_vec());
+    tell_each_other(core, user, contact, covered, last, out);
     for (owner, watcher) in [(user, contact), (contact, user)] {
-        let Some(account) = core.accounts.find(owner.as_str()) else { continue };
-        if shared_contacts::is_seen(core, account, watcher.as_str()) {
-            for resource in account.resources.iter().filter(|resource| resource.per.presence.is_available()) {
-                send_to_available(core, account, watcher.as_str(), &unavailable_from(resource), out);
-            }
+        let account = core.accounts.find(owner.as_str());
+        if account.is_some_and(|account| shared_contacts::is_seen(core, account, watcher.as_str())) {
+            pep::on_seen(core, owner, watcher, out);
         }
     }
 }
 
-/// A contact is no longer blocked: each sees the other again.
-pub(super) fn show_to(core: &mut Core, user: &BareJid, contact: &BareJid, out: &mut Outputs) {
-    let Some(account) = core.accounts.find(user.as_str()) else { return };
-    let seen = shared_contacts::is_seen(core, account, contact.as_str());
-    let sees = shared_contacts::sees(core, account, contact.as_str());
-    if seen {
-        show(core, user, contact, out);
-    }
-    if sees {
-        show(core, contact, user, out);
+/// Tells of every available resource of two accounts to those of the other, where they see each other, and of the contact's
+/// resources to and of those that `covered` says.
+fn tell_each_other(
+    core: &Core,
+    user: &BareJid,
+    contact: &BareJid,
+    covered: impl Fn(&str) -> bool,
+    told: impl Fn(&Resource) -> Vec<u8>,
+    out: &mut Outputs,
+) {
+    let (Some(user), Some(contact)) = (core.accounts.find(user.as_str()), core.accounts.find(contact.as_str())) else { return };
+    for (owner, watcher) in [(user, contact), (contact, user)] {
+        let to = watcher.jid.as_str();
+        if !shared_contacts::is_seen(core, owner, to) || !on_speaking_terms(owner, watcher) {
+            continue;
+        }
+        for resource in available(owner) {
+            let xml = told(resource);
+            for other in available(watcher) {
+                let theirs = if owner.jid == contact.jid { resource } else { other };
+                if covered(theirs.jid.as_str()) {
+                    out.wire.presence(other.conn, sender_of(&xml), |buf| write_to(buf, &xml, to));
+                }
+            }
+        }
     }
 }
 
