@@ -4,8 +4,9 @@
 //! belong to a chat would take a memory of what was sent (section 6.1 leaves that open for servers).
 
 use super::prelude::*;
-use super::mam;
+use super::{csi, mam};
 use crate::core::session::Account;
+use crate::jid::FullJid;
 use crate::xml::{Frame, Tree};
 
 pub(super) const HANDLER: Handler = Handler {
@@ -20,6 +21,9 @@ pub(super) const HANDLER: Handler = Handler {
     bind2_feature: Some(ns::CARBONS),
     ..Handler::EMPTY
 };
+
+/// How every message begins that is copied.
+const HEAD: &[u8] = b"<message";
 
 /// Per bound resource.
 #[derive(Default)]
@@ -62,14 +66,21 @@ pub(super) fn copy(core: &mut Core, copy: &mam::Copy<'_>, receivers: &[ConnId], 
         return;
     }
     let routed = copy.routed(core);
-    let spared = |resource: ConnId| resource == conn || receivers.contains(&resource);
+    let typing = csi::is_typing_only(frame);
+    // Who typed is of no interest to a phone in a pocket.
+    let spared = |resource: ConnId, out: &Outputs| {
+        resource == conn || receivers.contains(&resource) || typing && out.wire.is_quiet(resource)
+    };
     let mut full = Vec::new();
     for (name, account) in [("sent", Some(own)), ("received", other)] {
         let Some(account) = account else { continue };
         let mut inner = routed.clone();
         verdict.mark(&mut inner, account.jid.as_str(), name == "sent");
-        for resource in account.resources.iter().filter(|resource| resource.per.carbons.enabled.is_some() && !spared(resource.conn)) {
-            out.wire.stanza(resource.conn, |buf| write(buf, name, account, resource.jid.as_str(), frame.type_, &inner));
+        for resource in account.resources.iter().filter(|resource| resource.per.carbons.enabled.is_some()) {
+            if spared(resource.conn, out) {
+                continue;
+            }
+            out.wire.stanza(resource.conn, |buf| write(buf, name, account, &resource.jid, frame.type_, &inner));
             if out.wire.pending(resource.conn) > core.limits.output_pause {
                 full.push(resource.conn);
             }
@@ -80,10 +91,23 @@ pub(super) fn copy(core: &mut Core, copy: &mam::Copy<'_>, receivers: &[ConnId], 
     }
 }
 
-fn write(buf: &mut Vec<u8>, name: &'static str, account: &Account, to: &str, kind: Option<&str>, inner: &[u8]) {
-    const HEAD: &[u8] = b"<message";
+/// Copies what `conn` has said to an occupant of a room to the sender's other devices: the room tells its receiver's. `rest` is
+/// what stands behind `<message`.
+pub(super) fn copy_whisper(core: &mut Core, conn: ConnId, message: &Element<'_>, rest: &str, out: &mut Outputs) {
+    let Some(account) = core.account_id(conn).map(|account| core.accounts.get(account)) else { return };
+    if !is_copied(message) {
+        return;
+    }
+    let inner = [HEAD, rest.as_bytes()].concat();
+    let others = account.resources.iter().filter(|other| other.conn != conn && other.per.carbons.enabled.is_some());
+    for other in others {
+        out.wire.stanza(other.conn, |buf| write(buf, "sent", account, &other.jid, message.attr("type"), &inner));
+    }
+}
+
+fn write(buf: &mut Vec<u8>, name: &'static str, account: &Account, to: &FullJid, kind: Option<&str>, inner: &[u8]) {
     let mut w = Writer::new(buf);
-    w.open("message", ns::CLIENT).attr("from", &account.jid).attr("to", to);
+    w.open("message", ns::CLIENT).attr("from", &account.jid).attr("to", to.as_str());
     if let Some(kind) = kind {
         w.attr_escaped("type", kind);
     }

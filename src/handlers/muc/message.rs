@@ -1,11 +1,11 @@
 //! Sections 7.4, 7.5 and 8.1: what is said to all, what is said to one, and the subject.
 
 use super::history;
-use super::room::{Occupant, Room, push_addressed};
+use super::room::{Occupant, Room, escaped, push_addressed};
 use super::privilege::Act;
 use super::{Change, Outcome, Refusal, Stanza, commit, invite, moderation, presence, voice};
 use crate::core::rooms::{Line, Role, Subject};
-use crate::handlers::{mam, prelude::*};
+use crate::handlers::{carbons, mam, prelude::*};
 
 /// A message to a room in use, or to an occupant of it.
 pub(super) fn on_message(
@@ -237,5 +237,8 @@ fn whisper(
         core.counters.delivered += 1;
         core.press(conn, session.conn, out);
     }
+    let to = escaped(stanza.to.as_str());
+    let rest = stanza.xml.strip_prefix("<message").unwrap_or_default();
+    carbons::copy_whisper(core, conn, root, &[" to='", &to, "'", rest].concat(), out);
     Ok(())
 }
