@@ -258,6 +258,14 @@ impl Wire {
         }
     }
 
+    /// The same for an item that a contact has published, by whose, which node's and which it is.
+    pub fn news(&mut self, conn: ConnId, (owner, node, id): (&str, &str, &str), write: impl FnOnce(&mut Vec<u8>)) {
+        if self.is_quiet(conn) {
+            return self.presence(conn, &format!("{owner} {node} {id}"), write);
+        }
+        self.append(conn, Some(Mark::None), write);
+    }
+
     /// Sends what was kept back.
     fn release(&mut self, conn: ConnId) {
         let quiet = self.slot_mut(conn).and_then(|slot| slot.quiet.as_mut()).map(std::mem::take).unwrap_or_default();

@@ -49,7 +49,14 @@ pub(in super::super) fn tell_readers(core: &mut Core, conn: ConnId, event: &Even
         }
     }
     for (receiver, to) in receivers {
-        out.wire.stanza(receiver, |buf| write_event(buf, event, &to));
+        let own = core.account_id(receiver).is_some_and(|account| core.accounts.get(account).jid == event.owner);
+        match &event.change {
+            // Of contacts an inactive client hears when it is active again; its own devices' bookmarks and the like matter.
+            Change::Published(item) if !own => {
+                out.wire.news(receiver, (event.owner.as_str(), &event.node, &item.id), |buf| write_event(buf, event, &to));
+            }
+            _ => out.wire.stanza(receiver, |buf| write_event(buf, event, &to)),
+        }
         core.press(conn, receiver, out);
     }
 }
@@ -93,7 +100,7 @@ fn write_item(w: &mut Writer<'_>, node: &str, item: &Item) {
 
 /// A last item to one connection, with the time when it was published (section 4.3.4).
 pub(super) fn send_last(conn: ConnId, owner: &str, to: &str, node: &str, item: &Item, out: &mut Outputs) {
-    out.wire.stanza(conn, |buf| {
+    out.wire.news(conn, (owner, node, &item.id), |buf| {
         let mut w = open_event(buf, owner, to);
         write_item(&mut w, node, item);
         w.close().open("delay", ns::DELAY).attr("stamp", item.at);
