@@ -33,6 +33,9 @@ use crate::core::effects::StoreError;
 /// Time without trouble after which the file is said to work again.
 const CALM: Duration = Duration::from_secs(5);
 
+/// The cache while the file is checked or looked over.
+const CHECK_CACHE_BYTES: usize = 512 * 1024;
+
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 pub(super) const fn definition(table: Table) -> Definition {
@@ -48,6 +51,8 @@ pub(super) struct Disk {
     open: Box<OpenBackend>,
     cache_bytes: usize,
     recent_bytes_max: usize,
+    /// It is a file of ours, which can be closed and opened at any time.
+    is_file: bool,
     /// `None` after a failed write, and when its memory was given back, until it is opened again.
     pub(super) database: Option<Database>,
     journal: Option<Journal>,
@@ -66,12 +71,19 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(path: PathBuf, open: Box<OpenBackend>, cache_bytes: usize, recent_bytes_max: usize) -> Disk {
+    pub(super) fn new(
+        path: PathBuf,
+        open: Box<OpenBackend>,
+        cache_bytes: usize,
+        recent_bytes_max: usize,
+        is_file: bool,
+    ) -> Disk {
         Disk {
             path,
             open,
             cache_bytes,
             recent_bytes_max,
+            is_file,
             database: None,
             journal: None,
             recent: Recent::default(),
@@ -100,10 +112,13 @@ impl Disk {
     fn open_database(&mut self, checked_bytes_max: u64) -> Result<Database, redb::Error> {
         let inner = (self.open)().map_err(redb::Error::Io)?;
         let check = inner.len().map_err(redb::Error::Io)? <= checked_bytes_max;
-        self.look.is_done = check;
+        // What is read once, for a check, need not fill a cache that is never given back.
+        let is_check = !self.look.is_done && self.is_file;
+        let cache_bytes = if is_check { self.cache_bytes.min(CHECK_CACHE_BYTES) } else { self.cache_bytes };
+        self.look.is_done |= check;
         let backend = self.watched(inner);
         let mut builder = Database::builder();
-        builder.set_cache_size(self.cache_bytes).set_check_integrity_on_open(check);
+        builder.set_cache_size(cache_bytes).set_check_integrity_on_open(check);
         unwinding(|| builder.create_with_backend(backend))?.map_err(redb::Error::from)
     }
 
@@ -150,6 +165,9 @@ impl Disk {
                 written => written?,
             }
         }
+        if self.look.is_done {
+            self.change_cache();
+        }
         Ok(Ok(()))
     }
 
@@ -188,15 +206,20 @@ impl Disk {
         let _ = unwinding(|| drop(database));
     }
 
+    /// From now on the cache is as large as it was asked for. A backend that was given may be one that is made anew each time.
+    pub(super) fn change_cache(&mut self) {
+        if self.is_file {
+            self.let_go();
+        }
+    }
+
     /// Opens the database again if it was closed.
     pub(super) fn database(&mut self) -> Result<&Database, redb::Error> {
         if self.database.is_none() {
             if self.sync_failed.load(Ordering::Relaxed) {
                 return Err(redb::Error::Io(io::Error::other("it could not be synced before")));
             }
-            let is_looked_over = self.look.is_done;
             let database = self.open_database(0)?;
-            self.look.is_done = is_looked_over;
             self.agree(unwinding(|| named_generation(&database))??)?;
             self.database = Some(database);
         }

@@ -42,8 +42,7 @@ impl Disk {
             }
             if self.look.is_done {
                 self.tell();
-                // What was read for this is nothing that anybody waits for.
-                self.let_go();
+                self.change_cache();
             }
         }
         Looked { rows: self.look.rows, damaged: self.look.damaged, is_done: self.look.is_done }

@@ -90,7 +90,7 @@ impl RedbStore {
     pub(super) fn build(parts: Parts, config: &Config, mut random: Random) -> Result<RedbStore, OpenError> {
         let Parts { path, open, journal, mark, checked_bytes_max, recent_bytes_max } = parts;
         let is_clean = mark.as_ref().is_some_and(Mark::take);
-        let mut disk = Disk::new(path.clone(), open, config.limits.store_cache_bytes, recent_bytes_max);
+        let mut disk = Disk::new(path.clone(), open, config.limits.store_cache_bytes, recent_bytes_max, mark.is_some());
         // Drawn in any case, so that what follows does not depend on whether the file is new.
         let fresh = random.array();
         let refuse = |cause| OpenError::new(&path, cause);
