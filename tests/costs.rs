@@ -68,6 +68,35 @@ fn allocations_per_stanza() {
     check("allocations_per_presence_to_20", told);
 }
 
+/// What a contact takes in the memory of who is here: a name and one of a few groups each, as people have.
+#[test]
+fn bytes_per_roster_item() {
+    const ITEMS: usize = 1000;
+    let mut house = House::with(&House::config(), false);
+    for number in 0..ITEMS {
+        let put = StoreRequest::RosterPut {
+            user: BareJid::from_prepared("romeo@localhost"),
+            jid: BareJid::from_prepared(&format!("contact{number}@localhost")),
+            name: format!("Contact {number}"),
+            groups: vec![["Montague", "Capulet", "Verona"][number % 3].to_owned()],
+        };
+        let account = BareJid::from_prepared("romeo@localhost");
+        let create = StoreRequest::AccountCreate { user: account, password: String::new().into(), at: UtcTime(0) };
+        assert!(house.store.apply(&[create, put])[1].is_ok());
+    }
+    // What grows with the first who comes is not of the items.
+    for user in ["tybalt", "paris"] {
+        house.log_in(user, "street");
+    }
+    let [without, with] = ["juliet", "romeo"].map(|user| {
+        allocation_counter::measure(|| {
+            let conn = house.log_in(user, "orchard");
+            assert!(house.is_quiet(conn));
+        })
+    });
+    check("roster_item_bytes", (with.bytes_current - without.bytes_current) as f64 / ITEMS as f64);
+}
+
 /// What a store asked of its files.
 #[derive(Default)]
 struct Asked {

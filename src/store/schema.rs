@@ -674,6 +674,8 @@ pub(super) fn decode_roster(record: &[u8]) -> Result<Roster, Malformed> {
         version: RosterVersion { epoch: u32::from_be_bytes(*input.array()?), count: input.number()? },
         ..Roster::default()
     };
+    // A map that is made from all its rows has full nodes, one that grows by the last has half-empty ones.
+    let mut items = Vec::new();
     for _ in 0..input.number()? {
         let jid = prepared(input.text()?)?;
         let flags = input.byte()?;
@@ -688,10 +690,13 @@ pub(super) fn decode_roster(record: &[u8]) -> Result<Roster, Malformed> {
             approved: flags & APPROVED != 0,
         };
         for _ in 0..input.number()? {
+            // Most have one, and room for four takes four times as much.
+            item.groups.reserve_exact(1);
             item.groups.push(input.text()?.to_owned());
         }
-        roster.items.insert(jid, item);
+        items.push((jid, item));
     }
+    roster.items = items.into_iter().collect();
     for _ in 0..input.number()? {
         let jid = prepared(input.text()?)?;
         let at = UtcTime(input.number()?);

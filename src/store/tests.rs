@@ -671,7 +671,8 @@ fn tokens() {
         R::TokenChange { user: jid(user), client: [client; 16], at: UtcTime(at), change }
     };
     let invalidate = |user, client: u8, used: u8| {
-        let change = Box::new(TokenChange { used: Some(([used; 16], None)), invalidate: true, ..TokenChange::default() });
+        let change =
+            Box::new(TokenChange { used: Some(([used; 16], None)), invalidate: true, ..TokenChange::default() });
         R::TokenChange { user: jid(user), client: [client; 16], at: UtcTime(9), change }
     };
     let named = |user, client, name: &str| match change(user, client, 7, None, Some(7)) {
