@@ -1,30 +1,32 @@
 #!/usr/bin/env bash
 # Whinchat beside what else there is on this machine, under the same loads in the same run.
 #
-#   benches/compare.sh [--quick] [--no-build] [--rounds N] [--spread] [SERVER…]
+#   benches/compare.sh [--quick] [--no-build] [--rounds N] [--rivals N] [--spread] [SERVER…]
 #
 # Installs nothing: takes whinchat, a bare relay, and those of prosody, ejabberd and redis that it finds; only loopback, only
 # processes that it has started. Servers run one at a time, in turn, in each round. Server and load share one CPU, so that
 # neither waking another CPU nor the scheduler's choice is measured; --spread leaves them where the system puts them.
-# Prints markdown: medians over the rounds, with (least–most), and ratios. Raw numbers stay in the directory that it names.
+# Prints markdown: medians over the rounds, with (least–most), ratios, and which bounds of the design are kept. Prosody and
+# ejabberd take part in the first of the rounds, or in as many as --rivals says. Raw numbers stay in the directory that it names.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 binaries=${CARGO_TARGET_DIR:-$root/target}/release
-rounds=3 seconds=2 sessions=1000 crowd=10000 logins=300 build=yes pin=yes quick=no
+rounds=3 rivals=1 seconds=2 sessions=1000 crowd=10000 logins=300 stored=150000 build=yes pin=yes quick=no
 wanted=()
 while [ $# -gt 0 ]; do
     case $1 in
-        --quick) quick=yes rounds=1 seconds=1 sessions=200 crowd=1000 logins=100 ;;
+        --quick) quick=yes rounds=1 seconds=1 sessions=200 crowd=1000 logins=100 stored=20000 ;;
         --no-build) build=no ;;
         --rounds) rounds=$2 && shift ;;
+        --rivals) rivals=$2 && shift ;;
         --spread) pin=no ;;
-        -*) sed -n '2,10p' "$0" && exit 2 ;;
+        -*) sed -n '2,11p' "$0" && exit 2 ;;
         *) wanted+=("$1") ;;
     esac
     shift
 done
-[ ${#wanted[@]} -gt 0 ] || wanted=(relay relay-tls redis whinchat ejabberd prosody)
+[ ${#wanted[@]} -gt 0 ] || wanted=(relay relay-tls relay-fan redis whinchat ejabberd prosody)
 
 [ $build = no ] || (cd "$root" && cargo build --release --bin whinchat --examples)
 load=$binaries/examples/load
@@ -71,7 +73,6 @@ start() {
     out=$(start_server "$server")
     pid=$(awk '$1 == "pid" { print $2 }' <<<"$out")
     running+=("$pid")
-    local start_ms
     start_ms=$(awk '$1 == "start_ms" { print $2 }' <<<"$out")
     plain=(--address "127.0.0.1:$port" --pid "$pid")
     tls=(--address "127.0.0.1:$((port + 1))" --pid "$pid" --mode tls)
@@ -112,6 +113,13 @@ round_relay-tls() {
     stop
 }
 
+round_relay-fan() {
+    start relay-fan
+    measure relay room cpu_us_per_delivery room "${plain[@]}" --protocol raw --receivers 99 --seconds $seconds
+    measure relay room16 cpu_us_per_delivery room "${plain[@]}" --protocol raw --receivers 99 --window 16 --seconds $seconds
+    stop
+}
+
 round_redis() {
     start redis
     note redis pss "$(pss "$pid")"
@@ -140,14 +148,39 @@ round_xmpp() { # server
     measure "$server" presence cpu_us_per_delivery presence "${plain[@]}" --receivers 100 --window 1 --seconds $seconds
     measure "$server" offline cpu_us_per_stored_message offline "${plain[@]}" --count 400 --window 16
     measure "$server" room cpu_us_per_delivery room "${plain[@]}" --receivers 99 --seconds $seconds
+    measure "$server" room16 cpu_us_per_delivery room "${plain[@]}" --receivers 99 --window 16 --seconds $seconds
     stop
     configure_"$server" true
     start "$server"
     # What is still being stored when the last message has been delivered belongs to it.
     chat "$server" archive16 16 "${plain[@]}" --settle 2
     note "$server" archive16-written "$(last written_bytes_per_message)"
+    [ "$server" != whinchat ] || chat whinchat modern16 16 "${plain[@]}" --carbons --settle 2
     stop
     configure_"$server" false
+}
+
+# Only whinchat: what a large store does to the start, after a stop in order and after a kill, and to the memory.
+round_large() {
+    configure_whinchat true large
+    start whinchat
+    note whinchat start-large "$start_ms"
+    sleep 1
+    note whinchat pss-large "$(pss "$pid")"
+    kill -9 "$pid"
+    wait_for_end "$pid" || true
+    start whinchat
+    note whinchat start-killed "$start_ms"
+    stop
+    configure_whinchat false
+}
+
+# Only whinchat: sessions with all that clients switch on.
+round_modern() {
+    start whinchat
+    measure whinchat idle-modern private_dirty_bytes_per_session idle "${plain[@]}" --base $sessions --sessions $sessions \
+        --carbons --resumable
+    stop
 }
 
 # Only whinchat: what a crowd does to its own figure. A ratio of two near figures wants several of each, before and after.
@@ -185,6 +218,18 @@ prepare() { # server
     start "$server"
     "$load" register "${plain[@]}" --accounts "$accounts" --jobs 4 >"$dir/$server.register"
     stop
+    [ "$server" != whinchat ] || prepare_large
+}
+
+prepare_large() {
+    say "whinchat: $stored stored messages"
+    configure_whinchat true large
+    start whinchat
+    "$load" register "${plain[@]}" --accounts 100 --jobs 4 >>"$dir/raw"
+    "$load" chat "${plain[@]}" --pairs 50 --window 64 --warm-up 0 --seconds 120 --count "$stored" >>"$dir/raw"
+    stop
+    note whinchat large "$(stat -c %s "$dir/whinchat/large/whinchat.redb")"
+    configure_whinchat false
 }
 
 make_certificate
@@ -195,14 +240,21 @@ done
 for server in "${servers[@]}"; do prepare "$server"; done
 for round in $(seq "$rounds"); do
     for server in "${servers[@]}"; do
+        case $server in
+            prosody | ejabberd) [ "$round" -le "$rivals" ] || continue ;;
+        esac
         say "round $round of $rounds: $server"
         case $server in
-            relay | relay-tls | redis) round_"$server" ;;
+            relay* | redis) round_"$server" ;;
             *) round_xmpp "$server" ;;
         esac
-        [ "$server" != whinchat ] || round_crowd
+        if [ "$server" = whinchat ]; then
+            round_modern
+            round_large
+            round_crowd
+        fi
     done
 done
 for server in "${servers[@]}"; do note "$server" size "$(size_of "$server")"; done
 . "$root/benches/table.sh"
-say "raw numbers: $dir/raw, $results"
+say "raw numbers: $dir/raw, $results; $((SECONDS / 60)) minutes"

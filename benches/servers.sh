@@ -4,7 +4,7 @@
 port_of() { # name → its first port; the next one is direct TLS
     case $1 in
         whinchat) echo 15210 ;; prosody) echo 15220 ;; ejabberd) echo 15230 ;;
-        redis) echo 15240 ;; relay) echo 15250 ;; relay-tls) echo 15260 ;;
+        redis) echo 15240 ;; relay) echo 15250 ;; relay-tls) echo 15260 ;; relay-fan) echo 15270 ;;
     esac
 }
 
@@ -14,11 +14,11 @@ make_certificate() {
     chmod 644 "$dir/key.pem"
 }
 
-configure_whinchat() { # archive: true or false
-    local port=$(port_of whinchat)
+configure_whinchat() { # archive: true or false; name of the data directory
+    local port=$(port_of whinchat) data=${2:-data}
     mkdir -p "$dir/whinchat"
     cat >"$dir/whinchat/whinchat.toml" <<TOML
-data = "$dir/whinchat/data"
+data = "$dir/whinchat/$data"
 log = "warn"
 scram_iterations = 4096
 
@@ -107,6 +107,7 @@ YAML
 configure_redis() { :; }
 configure_relay() { :; }
 configure_relay-tls() { :; }
+configure_relay-fan() { :; }
 
 # name → starts it; prints its "pid" and "start_ms"
 start_server() {
@@ -123,17 +124,22 @@ start_server() {
         redis) protocol=redis command=(redis-server --bind 127.0.0.1 --port "$port" --save "" --appendonly no --dir "$dir") ;;
         relay) protocol=raw command=("$binaries/examples/relay" --listen "127.0.0.1:$port") ;;
         relay-tls) protocol=raw command=("$binaries/examples/relay" --listen "127.0.0.1:$port" --tls) ;;
+        relay-fan) protocol=raw command=("$binaries/examples/relay" --listen "127.0.0.1:$port" --fan-out) ;;
     esac
     "$load" start --address "127.0.0.1:$port" --protocol $protocol --log "$dir/$name.log" -- "${command[@]}"
 }
 
 stop_server() { # pid of a server that start_server started
     kill "$1" 2>/dev/null || return 0
+    wait_for_end "$1" || kill -9 "$1" 2>/dev/null || true
+}
+
+wait_for_end() { # pid
     for _ in $(seq 200); do
         kill -0 "$1" 2>/dev/null || return 0
         read -rt 0.05 < <(:) || sleep 0.05
     done
-    kill -9 "$1" 2>/dev/null || true
+    return 1
 }
 
 is_there() {
@@ -142,7 +148,7 @@ is_there() {
         prosody) command -v prosody >/dev/null ;;
         ejabberd) [ -n "$(compgen -G '/usr/lib/x86_64-linux-gnu/ejabberd-*/ebin/ejabberd.app')" ] ;;
         redis) command -v redis-server >/dev/null ;;
-        relay | relay-tls) [ -x "$binaries/examples/relay" ] ;;
+        relay*) [ -x "$binaries/examples/relay" ] ;;
     esac
 }
 

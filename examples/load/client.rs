@@ -27,6 +27,10 @@ pub struct Target {
     pub prefix: String,
     pub password: String,
     pub salted: Salted,
+    /// Sessions switch on message carbons (XEP-0280).
+    pub carbons: bool,
+    /// Sessions can be resumed (XEP-0198).
+    pub resumable: bool,
 }
 
 /// A session that is bound.
@@ -127,6 +131,12 @@ impl Target {
     /// Logs in as clients do: asks for the roster and sends initial presence.
     pub fn log_in_present(&self, number: usize, resource: &str) -> Outcome<Session> {
         let mut session = self.log_in(number, resource)?;
+        if self.carbons {
+            session.wire.send(b"<iq type='set' id='carbons'><enable xmlns='urn:xmpp:carbons:2'/></iq>")?;
+        }
+        if self.resumable {
+            session.wire.send(b"<enable xmlns='urn:xmpp:sm:3' resume='true'/>")?;
+        }
         session.wire.send(b"<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq><presence/>")?;
         session.barrier()?;
         Ok(session)

@@ -60,6 +60,8 @@ Options:
   --rate N              stanzas a second of all senders together (default: as many as their windows let through)
   --body BYTES          of a message (default 128)
   --bare                send to bare JIDs
+  --carbons             sessions switch on message carbons
+  --resumable           sessions can be resumed; not where they receive much, which is not acknowledged
   --seconds S           measured time (default 3)
   --warm-up S           default 0.3
   --count N             deliveries, logins or offline messages (default: as many as the time allows; 100; 100)
@@ -176,6 +178,8 @@ fn parse(arguments: &mut pico_args::Arguments) -> Outcome<Options> {
             prefix: text(arguments, "--prefix", "load")?,
             password: text(arguments, "--password", "correct horse battery staple")?,
             salted: Mutex::default(),
+            carbons: arguments.contains("--carbons"),
+            resumable: arguments.contains("--resumable"),
         },
         protocol,
         pid: arguments.opt_value_from_str("--pid")?,
