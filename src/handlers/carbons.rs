@@ -56,11 +56,12 @@ fn disable(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     Ok(Done)
 }
 
-/// Copies a message that `receivers` have got, or that went into the store if there are none, to the other devices of both sides.
+/// Copies a message that `receivers` have got to the other devices of both sides. One that nobody has got waits in the store for
+/// the first device that takes messages, so the receiver's side is copied nothing: it would come twice.
 pub(super) fn copy(core: &mut Core, copy: &mam::Copy<'_>, receivers: &[ConnId], out: &mut Outputs) {
     let mam::Copy { conn, frame, to, verdict, .. } = *copy;
     let own = core.accounts.get(copy.account);
-    let other = core.accounts.find(to.bare()).filter(|other| other.jid != own.jid);
+    let other = core.accounts.find(to.bare()).filter(|other| other.jid != own.jid && !receivers.is_empty());
     let wants = |account: &Account| account.resources.iter().any(|resource| resource.per.carbons.enabled.is_some());
     if !(wants(own) || other.is_some_and(wants)) || !is_eligible(frame) {
         return;
