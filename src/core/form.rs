@@ -87,6 +87,8 @@ pub enum Input {
     One(&'static [(&'static str, &'static str)]),
     /// `list-multi` of these.
     Some(&'static [(&'static str, &'static str)]),
+    /// `list-multi` of whatever (XEP-0122).
+    Any,
 }
 
 impl Input {
@@ -100,7 +102,7 @@ impl Input {
             Input::Jid => "jid-single",
             Input::Jids => "jid-multi",
             Input::One(_) => "list-single",
-            Input::Some(_) => "list-multi",
+            Input::Some(_) | Input::Any => "list-multi",
         }
     }
 
@@ -150,9 +152,23 @@ pub fn field(w: &mut Writer<'_>, name: &str, label: &str, input: Input, values: 
         w.text_element("value", value);
     }
     for (value, label) in input.options() {
-        w.open("option", ns::DATA_FORMS).attr_opt("label", (!label.is_empty()).then_some(label));
-        w.text_element("value", value).close();
+        option(w, value, label);
     }
+    if input == Input::Any {
+        w.open("validate", ns::VALIDATE).attr("datatype", "xs:string").empty("open", ns::VALIDATE).close();
+    }
+    w.close();
+}
+
+fn option(w: &mut Writer<'_>, value: &str, label: &str) {
+    w.open("option", ns::DATA_FORMS).attr_opt("label", (!label.is_empty()).then_some(label));
+    w.text_element("value", value).close();
+}
+
+/// A field in which some of what there is just now is chosen: value and label.
+pub fn choice(w: &mut Writer<'_>, name: &str, label: &str, options: &[(String, String)]) {
+    w.open("field", ns::DATA_FORMS).attr("var", name).attr("type", "list-multi").attr("label", label);
+    options.iter().for_each(|(value, label)| option(w, value, label));
     w.close();
 }
 

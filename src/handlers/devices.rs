@@ -53,15 +53,14 @@ fn run(cx: &mut Cx<'_>, call: Call, form: &Form) -> Handled {
 }
 
 fn show(call: &Call, conn: ConnId, clients: &[Client], out: &mut Outputs) {
+    let option = |client: &Client| {
+        let name = if client.name.is_empty() { "A device without a name" } else { &client.name };
+        (place_name(&client.place), format!("{name}, {}", client.used))
+    };
+    let options: Vec<_> = clients.iter().map(option).collect();
     call.ask(conn, out, |w| {
         form::open_titled(w, NODE, "Your devices", "Those that you choose are logged out, and need your password again.");
-        w.open("field", ns::DATA_FORMS).attr("var", FIELD).attr("type", "list-multi").attr("label", "To be logged out");
-        for client in clients {
-            let name = if client.name.is_empty() { "A device without a name" } else { &client.name };
-            w.open("option", ns::DATA_FORMS).attr("label", format_args!("{name}, {}", client.used));
-            w.text_element("value", place_name(&client.place)).close();
-        }
-        w.close();
+        form::choice(w, FIELD, "To be logged out", &options);
     });
 }
 

@@ -9,6 +9,7 @@ mod query;
 
 use super::prelude::*;
 use crate::core::archive::{ArchiveDefault, ArchiveId, ArchiveIds, ArchivePage, ArchivePaging, ArchivePrefs};
+use crate::core::form;
 use crate::jid::Jid;
 pub(super) use copy::{Copy, Verdict, is_archiving, is_lasting, lasts, push_stanza_id, without};
 pub(super) use query::{parse_filter, parse_paging};
@@ -143,15 +144,10 @@ fn form(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 }
 
 pub(super) fn write_form(w: &mut Writer<'_>) {
-    w.open("query", ns::MAM).open("x", ns::DATA_FORMS).attr("type", "form");
-    w.open("field", ns::DATA_FORMS).attr("type", "hidden").attr("var", "FORM_TYPE");
-    w.text_element("value", ns::MAM).close();
-    for (kind, name) in query::FIELDS {
-        w.open("field", ns::DATA_FORMS).attr("type", kind).attr("var", name);
-        if kind == "list-multi" {
-            w.open("validate", ns::VALIDATE).attr("datatype", "xs:string").empty("open", ns::VALIDATE).close();
-        }
-        w.close();
+    w.open("query", ns::MAM);
+    form::open(w, "form", ns::MAM);
+    for (input, name) in query::FIELDS {
+        form::field(w, name, "", input, query::UNFILLED);
     }
 }
 

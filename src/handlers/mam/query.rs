@@ -4,18 +4,19 @@ use super::super::prelude::*;
 use super::{ArchiveId, ArchivePaging};
 use crate::core::UtcTime;
 use crate::core::archive::ArchiveFilter;
-use crate::core::form::Form;
+use crate::core::form::{Form, Input};
 use crate::jid::Jid;
 
 /// The fields with their types, in the order of the form.
-pub(super) const FIELDS: [(&str, &str); 6] = [
-    ("jid-single", "with"),
-    ("text-single", "start"),
-    ("text-single", "end"),
-    ("text-single", "before-id"),
-    ("text-single", "after-id"),
-    ("list-multi", "ids"),
+pub(super) const FIELDS: [(Input, &str); 6] = [
+    (Input::Jid, "with"),
+    (Input::Text, "start"),
+    (Input::Text, "end"),
+    (Input::Text, "before-id"),
+    (Input::Text, "after-id"),
+    (Input::Any, "ids"),
 ];
+pub(super) const UNFILLED: &[&str] = &[];
 
 /// What the form narrows the archive down to; a query without a form asks for all of it.
 pub(in super::super) fn parse_filter(query: &Element<'_>, ids_max: usize) -> Result<ArchiveFilter, StanzaError> {
