@@ -57,18 +57,26 @@ pub struct ParkedIq {
     pub note: Option<Box<str>>,
 }
 
-/// Continues a parked request. The stanza it came from is gone.
-pub type Then = fn(&mut Core, Now, ConnId, &ParkedIq, StoreReply, &mut Outputs) -> Result<(), StanzaError>;
+/// A parked request that goes on. The stanza it came from is gone.
+pub struct Resumed<'a> {
+    /// The server.
+    pub core: &'a mut Core,
+    /// The clocks.
+    pub now: Now,
+    /// The session that asked.
+    pub conn: ConnId,
+    /// What a reply needs.
+    pub iq: &'a ParkedIq,
+    /// What shall happen outside.
+    pub out: &'a mut Outputs,
+}
+
+/// Continues a parked request.
+pub type Then = fn(Resumed<'_>, StoreReply) -> Result<(), StanzaError>;
 
 /// The [`Then`] of a request whose result says no more than that it is done.
-pub fn acknowledge(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+pub fn acknowledge(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { conn, iq, out, .. } = resumed;
     reply?;
     out.reply_empty(conn, iq);
     Ok(())
@@ -372,7 +380,8 @@ impl Core {
         reply: StoreReply,
         out: &mut Outputs,
     ) {
-        if let Err(error) = then(self, now, conn, iq, reply, out) {
+        let resumed = Resumed { core: self, now, conn, iq, out };
+        if let Err(error) = then(resumed, reply) {
             out.reply_error(conn, iq, error);
         }
     }

@@ -187,14 +187,8 @@ fn ask_items(cx: &mut Cx<'_>, iq: &Iq<'_>, resources: bool) -> Handled {
 const SEEN: char = '+';
 const UNSEEN: char = '-';
 
-fn on_nodes(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_nodes(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, conn, iq, out, .. } = resumed;
     let nodes = pep::nodes_of(reply)?;
     let note = iq.note.as_deref().unwrap_or_default();
     let (jid, seen) = match note.strip_prefix(SEEN) {

@@ -43,14 +43,8 @@ fn peer(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     cx.ask(StoreRequest::Relation { user: iq.addressee.clone(), peer: asker }, iq.park(), on_relation)
 }
 
-fn on_relation(
-    _: &mut Core,
-    now: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_relation(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { now, conn, iq, out, .. } = resumed;
     match reply? {
         Stored::Relation { sees_presence: true, last_seen: Some((at, status)), .. } => {
             tell(out, conn, iq, now.utc.seconds_since(at), &status);

@@ -80,14 +80,8 @@ fn query(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     cx.ask(StoreRequest::ArchivePage { user, filter, paging }, parked, on_page)
 }
 
-fn on_page(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_page(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, conn, iq, out, .. } = resumed;
     let Stored::ArchivePage(page) = reply? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     let Some(account) = core.account_id(conn).map(|id| core.accounts.get(id)) else { return Ok(()) };
     let Some(resource) = account.resource(conn) else { return Ok(()) };
@@ -157,14 +151,8 @@ fn metadata(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     cx.ask(StoreRequest::ArchiveBounds { user }, iq.park(), on_bounds)
 }
 
-fn on_bounds(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_bounds(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { conn, iq, out, .. } = resumed;
     let Stored::ArchiveBounds(bounds) = reply? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     out.reply(conn, iq, |w| write_bounds(w, bounds));
     Ok(())
@@ -231,14 +219,8 @@ fn parse_prefs(element: &Element<'_>) -> Result<ArchivePrefs, StanzaError> {
     Ok(ArchivePrefs { default: default.ok_or(StanzaError::BAD_REQUEST)?, always: list("always")?, never: list("never")? })
 }
 
-fn on_prefs_stored(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_prefs_stored(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, conn, iq, out, .. } = resumed;
     reply?;
     let note = iq.note.as_deref().unwrap_or_default();
     let tree = crate::xml::Tree::parse(note, ns::CLIENT).map_err(|_| StanzaError::INTERNAL_SERVER_ERROR)?;

@@ -21,7 +21,7 @@ mod prelude {
     pub(super) use super::{Cx, Handled, Handler, Iq, Target, iq_get, iq_set};
     pub(super) use crate::core::effects::{ConnId, DocumentKey, StoreReply, StoreRequest, Stored};
     pub(super) use crate::core::error::StanzaError;
-    pub(super) use crate::core::router::{ParkedIq, acknowledge};
+    pub(super) use crate::core::router::{ParkedIq, Resumed, acknowledge};
     pub(super) use crate::core::{Core, Now, Outputs};
     pub(super) use crate::xml::{Element, Writer, ns};
 }

@@ -44,14 +44,8 @@ fn get(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     cx.ask(StoreRequest::DocumentGet { user, key }, parked, on_read)
 }
 
-fn on_read(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_read(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { conn, iq, out, .. } = resumed;
     let Stored::Document(document) = reply? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     out.reply(conn, iq, |w| {
         let asked = iq.note.as_deref().unwrap_or_default();

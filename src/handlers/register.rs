@@ -236,14 +236,8 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     cx.ask(StoreRequest::PasswordSet { user, password: password.into() }, parked, on_password_stored)
 }
 
-fn on_password_stored(
-    core: &mut Core,
-    now: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_password_stored(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, now, conn, iq, out } = resumed;
     reply?;
     out.reply_empty(conn, iq);
     if let Some(user) = iq.note.as_deref().map(BareJid::from_prepared) {
@@ -253,14 +247,8 @@ fn on_password_stored(
     Ok(())
 }
 
-fn on_remove_stored(
-    core: &mut Core,
-    now: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_remove_stored(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, now, conn, iq, out } = resumed;
     let Stored::Removed { contacts } = reply? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     out.reply_empty(conn, iq);
     if let Some(user) = iq.note.as_deref().map(BareJid::from_prepared) {

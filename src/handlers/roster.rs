@@ -74,14 +74,8 @@ fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
 }
 
 /// The change is durable. The asking resource may have gone meanwhile: the reply is then nothing, the push is not.
-fn on_stored(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_stored(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, conn, iq, out, .. } = resumed;
     let Stored::Halves { user, contact, .. } = reply? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     if user.item.is_none() {
         presence::settle_removal(core, &user, contact.as_deref(), out);

@@ -37,14 +37,8 @@ fn peer(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     cx.ask(request, parked, on_relation)
 }
 
-fn on_relation(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_relation(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, conn, iq, out, .. } = resumed;
     let Stored::Relation { exists: true, .. } = reply? else { return Err(StanzaError::ITEM_NOT_FOUND) };
     let user = BareJid::from_prepared(iq.note.as_deref().unwrap_or_default());
     let iq = Box::new(ParkedIq { id: iq.id.clone(), to: iq.to.clone(), note: None });
@@ -56,14 +50,8 @@ fn on_relation(
     Ok(())
 }
 
-fn on_read(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_read(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { conn, iq, out, .. } = resumed;
     match reply? {
         Stored::Document(Some(xml)) => out.reply(conn, iq, |w| {
             w.raw(&xml);

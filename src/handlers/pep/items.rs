@@ -40,14 +40,8 @@ fn wanted(iq: &Iq<'_>, request: &Element<'_>) -> Result<Wanted, StanzaError> {
     Ok(Wanted::Page { after: text("after"), before: text("before"), max })
 }
 
-fn on_items(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_items(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { conn, iq, out, .. } = resumed;
     let Outcome::Items { items, count, index } = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     let (node, shown) = iq.note.as_deref().and_then(|note| note.split_once(BETWEEN)).unwrap_or_default();
     let paged = shown.parse().map_or(true, |wanted: usize| items.len() < wanted.min(count));
@@ -91,14 +85,8 @@ pub(super) fn subscribe(cx: &mut Cx<'_>, iq: &Iq<'_>, request: &Element<'_>) -> 
     ask(cx, iq, node, Operation::Subscribe { jid }, note, on_subscribed)
 }
 
-fn on_subscribed(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_subscribed(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { conn, iq, out, .. } = resumed;
     let Outcome::Subscribed(last) = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     let mut parts = iq.note.as_deref().unwrap_or_default().split(BETWEEN);
     let mut part = || parts.next().unwrap_or_default();

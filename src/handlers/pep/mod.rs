@@ -168,14 +168,8 @@ fn outcome(reply: StoreReply) -> Result<Outcome, StanzaError> {
 }
 
 /// A change without a result of its own is durable.
-fn on_changed(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_changed(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, conn, iq, out, .. } = resumed;
     let outcome = outcome(reply)?;
     out.reply_empty(conn, iq);
     if let Outcome::Told(events) = outcome {

@@ -48,14 +48,8 @@ pub(super) fn set(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     ask(cx, iq, node_of(&request)?, operation, String::new(), on_changed)
 }
 
-fn on_config(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_config(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { conn, iq, out, .. } = resumed;
     let Outcome::Config(config) = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     out.reply(conn, iq, |w| {
         w.open("pubsub", ns::PUBSUB_OWNER).open("configure", ns::PUBSUB_OWNER);
@@ -66,14 +60,8 @@ fn on_config(
 }
 
 /// Answers disco for a node.
-pub(super) fn on_described(
-    _: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+pub(super) fn on_described(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { conn, iq, out, .. } = resumed;
     let Outcome::Config(config) = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     out.reply(conn, iq, |w| {
         w.open("query", ns::DISCO_INFO).attr_opt("node", iq.note.as_deref());
@@ -105,14 +93,8 @@ fn affiliations(cx: &Cx<'_>, request: &Element<'_>) -> Result<Changes, StanzaErr
     entries.map(parse).collect()
 }
 
-fn on_affiliations(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_affiliations(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, conn, iq, out, .. } = resumed;
     let Outcome::Affiliations(list) = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     let owner = core.account_id(conn).map(|account| core.accounts.get(account).jid.clone());
     out.reply(conn, iq, |w| {

@@ -38,14 +38,8 @@ fn payload(item: &Element<'_>, bytes_max: usize) -> Result<Vec<u8>, StanzaError>
     Ok(payload)
 }
 
-fn on_published(
-    core: &mut Core,
-    _: Now,
-    conn: ConnId,
-    iq: &ParkedIq,
-    reply: StoreReply,
-    out: &mut Outputs,
-) -> Result<(), StanzaError> {
+fn on_published(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
+    let Resumed { core, conn, iq, out, .. } = resumed;
     let Outcome::Told(events) = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     let event = events.first().ok_or(StanzaError::INTERNAL_SERVER_ERROR)?;
     out.reply(conn, iq, |w| {
