@@ -317,7 +317,7 @@ impl Core {
             }
             Waiting::Subscription { conn, stanza, event } => {
                 self.unpark(conn, out);
-                crate::handlers::presence::on_subscription_stored(self, conn, &stanza, event, reply, out);
+                crate::handlers::subscription::on_stored(self, conn, &stanza, event, reply, out);
             }
             Waiting::Room { conn, then } => {
                 self.unpark(conn, out);

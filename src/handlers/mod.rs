@@ -77,6 +77,7 @@ handlers! {
     push,
     services,
     shared_contacts,
+    subscription,
 }
 
 /// What features keep for an account in use.

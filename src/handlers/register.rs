@@ -10,7 +10,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use super::prelude::*;
-use super::{presence, shared_contacts};
+use super::{shared_contacts, subscription};
 use crate::auth::Prepared;
 use crate::core::effects::{Half, ListenerKind, StoreError};
 use crate::core::error::StreamError;
@@ -262,7 +262,7 @@ pub(crate) fn on_removed(core: &mut Core, now: Now, user: &BareJid, contacts: &[
     log::info!("account {user} was removed");
     core.end_sessions(now, user, None, REMOVED, out);
     for half in contacts {
-        presence::settle_contact(core, half, out);
+        subscription::settle_contact(core, half, out);
     }
     shared_contacts::on_removed(core, user, out);
 }

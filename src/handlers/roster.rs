@@ -4,11 +4,11 @@
 //! follows the store and never precedes it: a change is parsed, stored, and only then applied, pushed and acknowledged, so a
 //! power cut can lose an unacknowledged change but never an acknowledged one.
 //!
-//! A client owns an item's name and groups; the subscription state belongs to `presence`. [`StoreRequest::RosterPut`] carries
+//! A client owns an item's name and groups; the subscription state belongs to `subscription`. [`StoreRequest::RosterPut`] carries
 //! only the client's part, which is why a roster set cannot forge a subscription.
 
 use super::prelude::*;
-use super::{presence, shared_contacts};
+use super::{shared_contacts, subscription};
 use crate::core::effects::Half;
 use crate::core::roster::{Item, RosterVersion};
 use crate::core::{Limits, stream::Stream};
@@ -78,7 +78,7 @@ fn on_stored(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError>
     let Resumed { core, conn, iq, out, .. } = resumed;
     let Stored::Halves { user, contact, .. } = reply? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
     if user.item.is_none() {
-        presence::settle_removal(core, &user, contact.as_deref(), out);
+        subscription::settle_removal(core, &user, contact.as_deref(), out);
     } else {
         apply(core, &user);
         push(core, &user, out);
