@@ -189,7 +189,7 @@ async def run(binary, folder):
         await chat(juliet, romeo)
         await queries(juliet)
         juliet, romeo = await offline(server, juliet, romeo, "restart")
-        await rooms(check, juliet, romeo)
+        await rooms(check, juliet, romeo, server)
         juliet, romeo = await offline(server, juliet, romeo, "kill")
         await rooms_after(check, "kill", juliet, romeo, server)
         await chat(juliet, romeo)

@@ -7,9 +7,9 @@ from slixmpp.exceptions import IqError, PresenceError
 from slixmpp.xmlstream.handler import Callback
 from slixmpp.xmlstream.matcher import StanzaPath
 
+from client import TIMEOUT, Client
 from server import DOMAIN
 
-TIMEOUT = 15
 ROOM = JID(f"hall@conference.{DOMAIN}")
 PLUGINS = ("xep_0004", "xep_0045", "xep_0059", "xep_0313", "xep_0410", "xep_0421", "xep_0359")
 
@@ -130,12 +130,51 @@ async def moderate(check, juliet, romeo):
     check("until it is a member again", [str(jid) for jid in members] == [f"romeo@{DOMAIN}"])
 
 
-async def rooms(check, juliet, romeo):
+async def cut(check, juliet, server):
+    """Sockets that are lost without a word, with the server up all the while."""
+
+    async def device(resource, nick, **how):
+        visitor = Visitor(Client(server, "romeo", "wherefore art thou", resource=resource, **how), nick)
+        await visitor.client.login()
+        return visitor
+
+    lost = await device("cut", "Cut")
+    await lost.enter(maxstanzas=0)
+    lost.client.abort()
+    while (await asyncio.wait_for(juliet.left.get(), TIMEOUT))["from"] != f"{ROOM}/Cut":
+        pass
+    check("whose socket is cut leaves the room")
+    lost = await device("cut", "Cut")
+    await refused(check, "and learns it from the ping to itself", "not-acceptable", lost.self_ping())
+    await lost.enter(maxstanzas=0)
+    await lost.self_ping()
+    check("before it enters again")
+    await lost.client.leave()
+
+    phone = await device("phone", "Phone", sm=True)
+    await phone.enter(maxstanzas=0)
+    resumed = asyncio.get_event_loop().create_future()
+    phone.client.add_event_handler("session_resumed", lambda _: resumed.done() or resumed.set_result(True))
+    while not juliet.left.empty():
+        juliet.left.get_nowait()
+    phone.client.abort()
+    juliet.say("while you were away")
+    await juliet.hears("while you were away")
+    phone.client.connect("127.0.0.1", server.starttls)
+    await asyncio.wait_for(resumed, TIMEOUT)
+    await phone.hears("while you were away")
+    await phone.self_ping()
+    check("a session that is resumed has been in the room all the time", juliet.left.empty())
+    await phone.client.leave()
+
+
+async def rooms(check, juliet, romeo, server):
     juliet, romeo = Visitor(juliet, "Juliet"), Visitor(romeo, "Romeo")
     await make(check, juliet, romeo)
     await talk(check, juliet, romeo)
     await archive(check, juliet)
     await moderate(check, juliet, romeo)
+    await cut(check, juliet, server)
     await romeo.enter()
 
 
