@@ -95,7 +95,8 @@ pub struct Limits {
     pub room_occupants_max: usize,
     /// Presences written in one turn of the loop for those who enter rooms.
     pub room_slice: usize,
-    /// Messages that one occupant may send to a room and to others in it, in ten seconds.
+    /// Messages that one occupant may send to a room and to others in it, in ten seconds; entering, another presence and another
+    /// nick count as one.
     pub room_occupant_rate: usize,
     /// Messages said to all in one room in ten seconds; moderators may speak above it.
     pub room_rate: usize,

@@ -258,6 +258,9 @@ pub(super) fn enter(
     if core.shared.muc.by_conn.get(&conn).is_some_and(|rooms| rooms.len() >= rooms_max) {
         return Err(StanzaError::RESOURCE_CONSTRAINT.text("The session is in too many rooms.").into());
     }
+    if core.limits.rates {
+        room.takes_newcomer(now.mono, &stanza.from.to_bare(), &core.limits)?;
+    }
     core.shared.muc.note(conn, room.key);
     let entering = Entering::new(room, conn, stanza, room.initial_role(affiliation), false);
     list(core, now, room, entering, out);
@@ -334,7 +337,8 @@ fn let_in(core: &mut Core, now: Now, room: &mut Room, mut entering: Entering, ou
         let nick = entering.nick().into();
         let id = occupant_id(&core.shared.muc.secret, &room.jid, &user);
         let seen = room.config().presence.contains(role);
-        room.add_occupant(Occupant { key: 0, nick, from, user, affiliation, role, id, sessions: Vec::new(), seen, sent: Rate::default() })
+        let sent = room.rate_of(&user);
+        room.add_occupant(Occupant { key: 0, nick, from, user, affiliation, role, id, sessions: Vec::new(), seen, sent })
     });
     let session = Session { conn, jid: entering.stanza.from.clone(), to: entering.to.clone(), presence: payload_of(&root) };
     room.add_session(key, session);

@@ -116,6 +116,9 @@ fn stay(
     if payload.children.len() > core.limits.presence_bytes_max {
         return Err(StanzaError::POLICY_VIOLATION.text("The presence is too big.").into());
     }
+    if core.limits.rates {
+        room.takes_presence(now.mono, conn, &core.limits)?;
+    }
     let renamed = room.occupant(key).is_some_and(|occupant| *occupant.nick != *nick);
     if renamed {
         change_nick(room, key, nick, out)?;

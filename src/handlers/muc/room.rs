@@ -57,10 +57,15 @@ pub(super) struct Room {
     presence_bytes: usize,
     /// What was said to all of late.
     said: Rate,
+    /// What those had sent who came or left last.
+    last: VecDeque<(BareJid, Rate)>,
     /// Hashes of the ids of the last messages that were passed on, oldest first.
     sent_ids: VecDeque<u64>,
 }
 
+/// Accounts of whom a room knows what they sent before they left.
+const LAST_MAX: usize = 64;
+const SLOWER: StanzaError = StanzaError::POLICY_VIOLATION.kind(ErrorType::Wait).text("You send too much at once.");
 /// Messages of which a room knows the ids.
 const SENT_IDS_MAX: usize = 128;
 
@@ -272,6 +277,7 @@ impl Room {
             by_conn: HashMap::new(),
             presence_bytes: 0,
             said: Rate::default(),
+            last: VecDeque::new(),
             sent_ids: VecDeque::new(),
         };
         room.note_promised();
@@ -352,9 +358,35 @@ impl Room {
         self.occupants.get_mut(&key)
     }
 
+    /// Whether somebody may enter once more: all that are told of it are as many as hear a message.
+    pub(super) fn takes_newcomer(&mut self, now: Duration, user: &BareJid, limits: &Limits) -> Result<(), StanzaError> {
+        let rate = self.rate_of(user).with_one(now, limits.room_occupant_rate).ok_or(SLOWER)?;
+        self.note_rate(user, rate);
+        Ok(())
+    }
+
+    /// What somebody who is not here, or comes again, has sent of late.
+    pub(super) fn rate_of(&self, user: &BareJid) -> Rate {
+        self.last.iter().find(|(last, _)| last == user).map_or(Rate::default(), |(_, rate)| *rate)
+    }
+
+    fn note_rate(&mut self, user: &BareJid, rate: Rate) {
+        self.last.retain(|(last, _)| last != user);
+        if self.last.len() >= LAST_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back((user.clone(), rate));
+    }
+
+    /// Whether an occupant may show another presence or nick.
+    pub(super) fn takes_presence(&mut self, now: Duration, conn: ConnId, limits: &Limits) -> Result<(), StanzaError> {
+        let Some(occupant) = self.by_conn.get(&conn).and_then(|key| self.occupants.get_mut(key)) else { return Ok(()) };
+        occupant.sent = occupant.sent.with_one(now, limits.room_occupant_rate).ok_or(SLOWER)?;
+        Ok(())
+    }
+
     /// Whether an occupant may send one more message to single ones, or to all.
     pub(super) fn takes(&mut self, now: Duration, conn: ConnId, to_all: bool, limits: &Limits) -> Result<(), StanzaError> {
-        const SLOWER: StanzaError = StanzaError::POLICY_VIOLATION.kind(ErrorType::Wait).text("You send too much at once.");
         const FULL: StanzaError = StanzaError::RESOURCE_CONSTRAINT.text("Too much is said here at once.");
         let Some(occupant) = self.by_conn.get(&conn).and_then(|key| self.occupants.get_mut(key)) else { return Ok(()) };
         let sent = occupant.sent.with_one(now, limits.room_occupant_rate).ok_or(SLOWER)?;
@@ -462,6 +494,7 @@ impl Room {
         let occupant = self.occupants.remove(&key)?;
         self.by_nick.remove(&occupant.nick);
         self.forget_look(key, &occupant.nick);
+        self.note_rate(&occupant.user, occupant.sent);
         for session in &occupant.sessions {
             self.by_conn.remove(&session.conn);
             self.entering.retain(|entering| entering.conn != session.conn);
