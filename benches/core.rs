@@ -6,13 +6,14 @@
 mod house;
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use whinchat::core::{ConnId, StoreRequest};
+use whinchat::core::{ConnId, Limits, StoreRequest};
 use whinchat::jid::BareJid;
 use whinchat::store::Store;
 
@@ -165,10 +166,50 @@ fn room(c: &mut Criterion) {
             b.iter(|| {
                 house.give(guest, black_box(join.as_bytes()));
                 assert!(house.flush() >= occupants * 300);
-                house.give(guest, b"<presence to='hall@conference.localhost/Romeo' type='unavailable'/>");
+                house.give(guest, LEAVE);
                 assert!(house.flush() >= occupants * 200);
             });
         });
+    }
+    group.finish();
+    longest_step(c);
+}
+
+const LEAVE: &[u8] = b"<presence to='hall@conference.localhost/Romeo' type='unavailable'/>";
+
+/// For how long the others wait at most while somebody enters: in slices as they are by default, and in one.
+fn longest_step(c: &mut Criterion) {
+    let mut group = c.benchmark_group("room/longest step of a join");
+    for (name, slice) in [("in slices", Limits::default().room_slice), ("in one", usize::MAX)] {
+        for occupants in CROWDS {
+            let mut config = House::config();
+            config.limits.room_slice = slice;
+            let mut house = House::with(&config, false);
+            fill_room(&mut house, occupants);
+            let guest = house.log_in("romeo", "orchard");
+            let join = format!("<presence to='hall@conference.localhost/Romeo'>{MUC}</presence>");
+            group.bench_with_input(BenchmarkId::new(name, occupants), &join, |b, join| {
+                b.iter_custom(|count| {
+                    let mut total = Duration::ZERO;
+                    for _ in 0..count {
+                        let mut longest = Duration::ZERO;
+                        let mut is_due = true;
+                        let mut start = Instant::now();
+                        house.give(guest, black_box(join.as_bytes()));
+                        while is_due {
+                            longest = longest.max(start.elapsed());
+                            house.send();
+                            start = Instant::now();
+                            is_due = house.turn();
+                        }
+                        total += longest;
+                        house.give(guest, LEAVE);
+                        assert!(house.flush() >= occupants * 200);
+                    }
+                    total
+                });
+            });
+        }
     }
     group.finish();
 }

@@ -156,11 +156,20 @@ impl House {
 
     /// Sends all that is to be sent, and does what is due at once: bytes.
     pub fn flush(&mut self) -> usize {
+        let mut bytes = self.send();
+        while self.turn() {
+            bytes += self.send();
+        }
+        bytes
+    }
+
+    /// Sends all that is to be sent: bytes.
+    pub fn send(&mut self) -> usize {
         let mut bytes = 0;
         let mut dirty = std::mem::take(&mut self.dirty);
         loop {
             self.out.wire.take_dirty(&mut dirty);
-            if dirty.is_empty() && !self.turn() {
+            if dirty.is_empty() {
                 break;
             }
             for &conn in &dirty {
