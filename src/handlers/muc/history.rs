@@ -140,6 +140,14 @@ pub(super) fn keep(core: &mut Core, room: &mut Room, conn: ConnId, from: Jid, li
     }
 }
 
+/// One more line for the archive alone, for which nobody's acknowledgement waits.
+pub(super) fn keep_quietly(core: &mut Core, room: &Room, from: Jid, line: Line, out: &mut Outputs) {
+    if room.archives() {
+        let request = StoreRequest::RoomLine { archive: room.record.archive(&room.jid), from, line };
+        core.ask(request, Waiting::Line { sender: None }, out);
+    }
+}
+
 /// A room that was only in memory lasts from now on.
 pub(super) fn keep_all(core: &mut Core, room: &Room, out: &mut Outputs) {
     if !room.archives() {

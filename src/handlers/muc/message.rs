@@ -202,7 +202,8 @@ fn change_subject(
         match result {
             Ok(()) => {
                 room.send_all("message", &rest, out);
-                history::keep(core, room, conn, from, line, false, out);
+                // Its sender has been told by now, or will be, that it is handled: the subject itself is durable.
+                history::keep_quietly(core, room, from, line, out);
             }
             Err(error) => out.bounce(conn, "message", refused_id.as_deref(), Some(&to), error),
         }

@@ -2,7 +2,7 @@
 //!
 //! What is taken back is no longer shown to who comes later; in its place a tombstone is stored.
 
-use super::history::Said;
+use super::history::{self, Said};
 use super::message::NOT_INSIDE;
 use super::privilege::Act;
 use super::room::{Occupant, Room};
@@ -102,11 +102,7 @@ fn take_back(
 /// Who was not here is told later that something was taken back.
 fn keep_notice(core: &mut Core, room: &mut Room, line: Line, out: &mut Outputs) {
     room.history.push(line.clone(), &core.limits);
-    if room.archives() {
-        let archive = room.record.archive(&room.jid);
-        let request = StoreRequest::RoomLine { archive, from: room.jid.clone().into(), line };
-        core.ask(request, Waiting::Line { sender: None }, out);
-    }
+    history::keep_quietly(core, room, room.jid.clone().into(), line, out);
 }
 
 /// Who has moderated, and why.
