@@ -160,9 +160,23 @@ fn apply_run(engine: &mut impl Engine, rules: &mut Rules, run: &[StoreRequest], 
         // Nothing of what was noted about it is so.
         rules.archive_bound = None;
         // What was answered before the first write had nothing to do with it and stands.
-        replies.truncate(before + first_write.unwrap_or(run.len()));
-        replies.resize_with(before + run.len(), || Err(error));
+        let stands = first_write.unwrap_or(run.len()).min(replies.len() - before);
+        replies.truncate(before + stands);
+        replies.extend(run[stands..].iter().map(|request| match request.may_write() {
+            true => Err(error),
+            // Who logs in while the disk is full must not fail because somebody else's write did.
+            false => read_again(engine, rules, request),
+        }));
     }
+}
+
+fn read_again(engine: &mut impl Engine, rules: &mut Rules, request: &StoreRequest) -> StoreReply {
+    let mut reply = Err(StoreError::Failed);
+    engine.transact(false, &mut |tx| {
+        reply = carry_out(&mut Staged::new(tx), rules, request);
+        Ok(())
+    })?;
+    reply
 }
 
 fn carry_out(tx: &mut Staged<'_>, rules: &mut Rules, request: &StoreRequest) -> StoreReply {
