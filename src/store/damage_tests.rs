@@ -89,7 +89,7 @@ fn check_sentence(error: &OpenError, what: &str) {
         OpenCause::Foreign => "move it away",
         // The number of the format is not what it was.
         OpenCause::Newer { .. } => "run the newer version",
-        OpenCause::Locked | OpenCause::Empty | OpenCause::Io(_) => "nothing of the kind",
+        OpenCause::Locked | OpenCause::Empty | OpenCause::WithoutJournal | OpenCause::Io(_) => "nothing of the kind",
     };
     assert!(text.contains(remedy), "{what}: {text}");
 }

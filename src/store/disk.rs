@@ -45,6 +45,9 @@ pub(super) const fn definition(table: Table) -> Definition {
 /// Gives the backend anew each time.
 pub(super) type OpenBackend = dyn FnMut() -> io::Result<Box<dyn StorageBackend>> + Send;
 
+/// Gives the journal's backend, once; only with `true` it is made if it is not there.
+pub(super) type OpenJournal = dyn FnMut(bool) -> io::Result<Box<dyn StorageBackend>> + Send;
+
 /// The database, or what it takes to have it again.
 pub(super) struct Disk {
     path: PathBuf,
@@ -57,7 +60,8 @@ pub(super) struct Disk {
     pub(super) database: Option<Database>,
     journal: Option<Journal>,
     recent: Recent,
-    /// The file names a generation of the journal, which has to change with what it holds.
+    /// The file names a generation of the journal, which has to change with what it holds. One that was closed in order names
+    /// none, nor does one that nothing was written into since: it is complete without a journal.
     names_generation: bool,
     /// The generation that a transaction would have made valid of which nobody knows how it ended.
     attempted: Option<u64>,
@@ -130,16 +134,21 @@ impl Disk {
     pub(super) fn start(
         &mut self,
         database: Database,
-        journal: Option<Box<OpenBackend>>,
+        journal: Option<Box<OpenJournal>>,
         mark: Option<Mark>,
-        is_clean: bool,
     ) -> Result<Result<(), Damaged>, redb::Error> {
         let generation = unwinding(|| named_generation(&database))??;
         self.database = Some(database);
         self.mark = mark;
         self.names_generation = generation.is_some();
         let Some(mut open) = journal else { return Ok(Ok(())) };
-        let backend = self.watched(open().map_err(redb::Error::Io)?);
+        let opened = match open(generation.is_none()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && generation.is_some() => {
+                return Ok(Err(Damaged::Missing));
+            }
+            opened => opened.map_err(redb::Error::Io)?,
+        };
+        let backend = self.watched(opened);
         let mut journal = match Journal::open(Box::new(backend)) {
             Ok(journal) => journal,
             // It had not been whole before either, so nothing is in it.
@@ -150,7 +159,7 @@ impl Disk {
             Err(error) => return Err(redb::Error::Io(error)),
         };
         if let Some(generation) = generation
-            && let Err(damaged) = journal.load(generation, is_clean, &mut self.recent).map_err(redb::Error::Io)?
+            && let Err(damaged) = journal.load(generation, &mut self.recent).map_err(redb::Error::Io)?
         {
             // What was taken up so far is left where it is, and the file unmarked.
             self.recent.clear();
@@ -158,13 +167,6 @@ impl Disk {
             return Ok(Err(damaged));
         }
         self.journal = Some(journal);
-        if generation.is_none() {
-            match self.write_out() {
-                // Nothing can be written, and nothing need be.
-                Err(error) if kind_of(&error) == StoreError::DiskFull => self.journal = None,
-                written => written?,
-            }
-        }
         if self.look.is_done {
             self.change_cache();
         }
@@ -232,8 +234,9 @@ impl Disk {
         let attempted = self.attempted.take();
         if named.is_some() && named == attempted {
             self.recent.clear();
+            self.names_generation = true;
             journal.restart(named.unwrap_or_default());
-        } else if named != Some(journal.generation()) {
+        } else if named != self.names_generation.then(|| journal.generation()) {
             return Err(redb::Error::Corrupted("it is not the file that was closed".to_owned()));
         }
         Ok(())
@@ -245,19 +248,19 @@ impl Disk {
         changes.sort_by(|a, b| (a.table, &a.key).cmp(&(b.table, &b.key)));
         let value_bytes = |change: &Change| self.recent.get(change.table, &change.key).flatten().map_or(0, <[u8]>::len);
         let bytes = changes.iter().map(|change| change.key.len() + value_bytes(change)).sum();
-        if let Some(journal) = &mut self.journal
+        if let Some(journal) = self.journal.as_mut().filter(|_| self.names_generation)
             && self.recent.bytes() <= self.recent_bytes_max
             && journal.has_room(changes.len(), bytes)
         {
             return journal.append(changes, &self.recent).map_err(redb::Error::Io);
         }
-        self.write_out()
+        self.write_out(self.journal.is_some())
     }
 
-    /// Writes all recent rows into the file, and begins the journal anew.
-    fn write_out(&mut self) -> Result<(), redb::Error> {
+    /// Writes all recent rows into the file. It names a new generation of the journal, which begins anew, or none.
+    fn write_out(&mut self, names_generation: bool) -> Result<(), redb::Error> {
         let mut generation = None;
-        if self.journal.is_some() || self.names_generation {
+        if names_generation {
             let mut random = [0; 8];
             getrandom::fill(&mut random).map_err(|error| redb::Error::Io(io::Error::other(error.to_string())))?;
             generation = Some(u64::from_le_bytes(random));
@@ -265,12 +268,13 @@ impl Disk {
         self.database()?;
         self.attempted = generation;
         let Disk { database: Some(database), recent, .. } = self else { return Err(redb::Error::DatabaseAlreadyOpen) };
-        unwinding(|| write_rows(database, recent, generation))??;
+        let names = if generation.is_some() || self.names_generation { Some(generation) } else { None };
+        unwinding(|| write_rows(database, recent, names))??;
         self.attempted = None;
         self.recent.clear();
+        self.names_generation = generation.is_some();
         if let (Some(journal), Some(generation)) = (&mut self.journal, generation) {
             journal.restart(generation);
-            self.names_generation = true;
         }
         Ok(())
     }
@@ -304,8 +308,8 @@ impl Disk {
         if self.sync_failed.load(Ordering::Relaxed) {
             return Ok(());
         }
-        if !self.recent.is_empty() {
-            self.write_out()?;
+        if self.names_generation {
+            self.write_out(false)?;
         }
         self.let_go();
         if let Some(mark) = self.mark.as_ref().filter(|_| self.look.damaged == 0 && self.failed_at.is_none()) {
@@ -379,12 +383,14 @@ pub(super) fn prepare(txn: &mut WriteTransaction) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn write_rows(database: &Database, recent: &Recent, generation: Option<u64>) -> Result<(), redb::Error> {
+/// Writes rows, and which generation the file names if that changes.
+fn write_rows(database: &Database, recent: &Recent, names: Option<Option<u64>>) -> Result<(), redb::Error> {
     let mut txn = database.begin_write()?;
     prepare(&mut txn)?;
     for table in Table::ALL {
         let mut rows = recent.rows(table).peekable();
-        if rows.peek().is_none() && (table != Table::Meta || generation.is_none()) {
+        let names = names.filter(|_| table == Table::Meta);
+        if rows.peek().is_none() && names.is_none() {
             continue;
         }
         let mut open = txn.open_table(definition(table))?;
@@ -394,9 +400,11 @@ fn write_rows(database: &Database, recent: &Recent, generation: Option<u64>) -> 
                 None => drop(open.remove(key)?),
             }
         }
-        if let Some(generation) = generation.filter(|_| table == Table::Meta) {
-            let (key, value) = (schema::JOURNAL_KEY, schema::encode_journal(generation));
-            open.insert(key, &*sum::add(table, key, &value))?;
+        let key = schema::JOURNAL_KEY;
+        match names.map(|generation| generation.map(schema::encode_journal)) {
+            Some(Some(value)) => drop(open.insert(key, &*sum::add(table, key, &value))?),
+            Some(None) => drop(open.remove(key)?),
+            None => {}
         }
     }
     Ok(txn.commit()?)

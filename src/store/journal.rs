@@ -44,9 +44,14 @@ pub(super) struct Journal {
     record: Vec<u8>,
 }
 
-/// A record in the middle is not what was written.
+/// What was acknowledged is not all there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Damaged;
+pub(super) enum Damaged {
+    /// The store's file names a generation, and there is no journal.
+    Missing,
+    /// A record in the middle is not what was written.
+    Record,
+}
 
 impl Journal {
     /// Takes a file, and sees that it has its size.
@@ -77,29 +82,17 @@ impl Journal {
         (self.generation, self.at, self.number) = (generation, 0, 0);
     }
 
-    /// Takes up the records of a generation, and goes on behind them. With `is_clean` there should be none.
+    /// Takes up the records of a generation, and goes on behind them.
     ///
     /// # Errors
     /// The disk fails. The inner error: a record is damaged, and others that were acknowledged after it are there.
-    pub(super) fn load(
-        &mut self,
-        generation: u64,
-        is_clean: bool,
-        recent: &mut Recent,
-    ) -> io::Result<Result<(), Damaged>> {
+    pub(super) fn load(&mut self, generation: u64, recent: &mut Recent) -> io::Result<Result<(), Damaged>> {
         self.restart(generation);
-        let mut image = vec![0; if is_clean { PAGE } else { BYTES }];
+        let mut image = vec![0; BYTES];
         self.backend.read(0, &mut image)?;
-        if is_clean {
-            if number_of(&image, generation).is_none() {
-                return Ok(Ok(()));
-            }
-            image.resize(BYTES, 0);
-            self.backend.read(0, &mut image)?;
-        }
         while let Some(rows) = self.rows(&image) {
             if take_up(rows, recent).is_none() {
-                return Ok(Err(Damaged));
+                return Ok(Err(Damaged::Record));
             }
             self.at += (HEAD + rows.len()).next_multiple_of(PAGE);
             self.number += 1;
@@ -107,7 +100,14 @@ impl Journal {
         // The record here may have been cut off by the power. Those that came after it may not: it was safe before they came.
         let mut behind = image.get(self.at..).unwrap_or_default().chunks(PAGE).skip(1);
         let is_damaged = behind.any(|page| number_of(page, generation).is_some_and(|number| number > self.number));
-        Ok(if is_damaged { Err(Damaged) } else { Ok(()) })
+        if is_damaged {
+            return Ok(Err(Damaged::Record));
+        }
+        if self.number > 0 {
+            // The last may have been written and not synced when the process was killed. From here on it counts as stored.
+            self.backend.sync_data()?;
+        }
+        Ok(Ok(()))
     }
 
     /// The rows of the next record, if it is one.
@@ -205,10 +205,10 @@ mod tests {
         recent.rows(Table::Rosters).map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec))).collect()
     }
 
-    fn load(image: &[u8], generation: u64, is_clean: bool) -> Result<(Journal, Recent), Damaged> {
+    fn load(image: &[u8], generation: u64) -> Result<(Journal, Recent), Damaged> {
         let mut journal = Journal::open(Box::new(Disk::holding(image.to_vec()))).expect("opens");
         let mut recent = Recent::default();
-        journal.load(generation, is_clean, &mut recent).expect("read")?;
+        journal.load(generation, &mut recent).expect("read")?;
         Ok((journal, recent))
     }
 
@@ -232,15 +232,13 @@ mod tests {
     fn what_was_written_is_found() {
         let (image, recent) = written();
         assert_eq!(image.len(), BYTES);
-        for is_clean in [false, true] {
-            let (mut journal, mut found) = load(&image, 7, is_clean).expect("whole");
-            assert_eq!((rows(&found), found.bytes()), (rows(&recent), recent.bytes()));
-            assert_eq!((journal.at, journal.number), (6 * PAGE, 4));
-            put(&mut journal, &mut found, &[(b"e", Some(b"5"))]);
-            assert!(load(&image, 8, is_clean).expect("whole").1.is_empty(), "another generation");
-        }
-        assert!(load(&[], 7, false).expect("new").1.is_empty());
-        assert!(load(&image[..100], 9, false).expect("short").1.is_empty());
+        let (mut journal, mut found) = load(&image, 7).expect("whole");
+        assert_eq!((rows(&found), found.bytes()), (rows(&recent), recent.bytes()));
+        assert_eq!((journal.at, journal.number), (6 * PAGE, 4));
+        put(&mut journal, &mut found, &[(b"e", Some(b"5"))]);
+        assert!(load(&image, 8).expect("whole").1.is_empty(), "another generation");
+        assert!(load(&[], 7).expect("new").1.is_empty());
+        assert!(load(&image[..100], 9).expect("short").1.is_empty());
     }
 
     #[test]
@@ -249,14 +247,14 @@ mod tests {
         for at in (0..6 * PAGE).step_by(37).chain(0..HEAD).chain(5 * PAGE..5 * PAGE + 40) {
             let mut image = image.clone();
             image[at] ^= 0x10;
-            match load(&image, 7, false) {
+            match load(&image, 7) {
                 // Zeros behind a record, or the last one, which may have been cut off.
                 Ok((_, found)) if at < 5 * PAGE => assert_eq!(rows(&found), rows(&recent), "{at}"),
                 Ok((_, found)) => assert!(found.get(Table::Rosters, b"a") == Some(None), "{at}"),
-                Err(Damaged) => assert!(at < 5 * PAGE, "{at}"),
+                Err(damaged) => assert!(damaged == Damaged::Record && at < 5 * PAGE, "{at}"),
             }
         }
-        let cut_off = load(&image[..5 * PAGE], 7, false).expect("the last one was not acknowledged").1;
+        let cut_off = load(&image[..5 * PAGE], 7).expect("the last one was not acknowledged").1;
         assert_eq!(rows(&cut_off).len(), rows(&recent).len() - 1);
     }
 

@@ -39,6 +39,7 @@ impl Recent {
         self.bytes
     }
 
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.tables.iter().all(BTreeMap::is_empty)
     }

@@ -13,7 +13,8 @@ use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, StorageErr
 #[cfg(test)]
 use super::apply::Engine;
 use super::apply::{self, Random, Rules};
-use super::disk::{Disk, OpenBackend, definition, prepare, unwinding};
+use super::disk::{Disk, OpenBackend, OpenJournal, definition, prepare, unwinding};
+use super::journal::Damaged;
 use super::mark::Mark;
 use super::schema::{self, Table};
 use super::{Authenticator, Looked, Store, sum};
@@ -79,7 +80,7 @@ impl RedbStore {
         config: &Config,
     ) -> Result<RedbStore, OpenError> {
         let mut journal = Some(journal);
-        let open_journal = move || match journal.take() {
+        let open_journal = move |_| match journal.take() {
             Some(journal) => Ok(Box::new(journal) as Box<dyn StorageBackend>),
             None => Err(io::ErrorKind::NotFound.into()),
         };
@@ -102,9 +103,11 @@ impl RedbStore {
         })
         .unwrap_or_else(|error| Err(error.into()))
         .map_err(refuse)?;
-        let started = disk.start(database, journal, mark, is_clean).map_err(|error| refuse(error.into()))?;
-        started
-            .map_err(|_| refuse(OpenCause::Damaged("a record of its journal is not what was written".to_owned())))?;
+        let started = disk.start(database, journal, mark).map_err(|error| refuse(error.into()))?;
+        started.map_err(|damaged| match damaged {
+            Damaged::Missing => refuse(OpenCause::WithoutJournal),
+            Damaged::Record => refuse(OpenCause::Damaged("a record of its journal is not what was written".to_owned())),
+        })?;
         Ok(RedbStore { disk, rules: Rules::new(config, random), secret })
     }
 
@@ -133,8 +136,7 @@ impl Store for RedbStore {
 pub(super) struct Parts {
     pub(super) path: PathBuf,
     pub(super) open: Box<OpenBackend>,
-    /// Called once.
-    pub(super) journal: Option<Box<OpenBackend>>,
+    pub(super) journal: Option<Box<OpenJournal>>,
     pub(super) mark: Option<Mark>,
     /// A file above it is not checked whole.
     pub(super) checked_bytes_max: u64,
@@ -147,9 +149,9 @@ impl Parts {
         let store = path.to_owned();
         let open = move || open_backend(OpenOptions::new().read(true).write(true), &store);
         let journal = journal_path(path);
-        let open_journal = move || {
+        let open_journal = move |is_new| {
             let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
+            options.read(true).write(true).create(is_new).truncate(false);
             #[cfg(unix)]
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
             let opened = open_backend(&options, &journal)?;
@@ -212,6 +214,8 @@ pub enum OpenCause {
     Empty,
     /// It was ours and cannot be read.
     Damaged(String),
+    /// It was not closed in order, and what was written last is in a journal that is not there.
+    WithoutJournal,
     /// The operating system refused.
     Io(io::Error),
 }
@@ -252,6 +256,15 @@ impl fmt::Display for OpenError {
             ),
             OpenCause::Damaged(reason) => {
                 write!(f, "{path} is damaged ({reason}); keep a copy of it and restore a backup")
+            }
+            OpenCause::WithoutJournal => {
+                let journal = journal_path(&self.path);
+                write!(
+                    f,
+                    "{path} is not complete without {0}, which is missing; put the two of one moment together, or restore a backup. \
+                     To go on without what was written last, make {0} an empty file",
+                    journal.display()
+                )
             }
             OpenCause::Io(error) => write!(
                 f,
