@@ -22,7 +22,7 @@
 //! | | account 0x00 3 node 0x00 u64 | id of the item published as that number |
 //! | `last_seen` | account | when, status |
 //! | `tombstones` | account | nothing |
-//! | `tokens` | account | its clients that log in by tokens, the one that did last at the end; version 2: with names |
+//! | `tokens` | account | its clients that log in by tokens, the one that did last at the end |
 //! | `reports` | domain 0x00 0x00 u64 | who has reported whom |
 //! | `sessions` | account | its last sessions that ended without being closed, and what they had handled |
 //! | `rooms` | account of a room | 1: configuration, affiliations, subject; 2: what is left of a destroyed one |
@@ -442,16 +442,12 @@ pub(super) struct ClientRow {
 }
 
 pub(super) fn encode_tokens(rows: &[ClientRow]) -> Vec<u8> {
-    // The second version has names.
-    let named = rows.iter().any(|row| !row.name.is_empty());
-    let mut out = vec![if named { V2 } else { V1 }];
+    let mut out = vec![V1];
     put_number(&mut out, rows.len() as u64);
     for row in rows {
         out.extend_from_slice(&row.client);
         put_number(&mut out, row.used.0);
-        if named {
-            put_bytes(&mut out, row.name.as_bytes());
-        }
+        put_bytes(&mut out, row.name.as_bytes());
         for token in [&row.tokens.current, &row.tokens.fresh] {
             let Some(token) = token else {
                 out.push(NO_TOKEN);
@@ -472,12 +468,11 @@ pub(super) fn encode_tokens(rows: &[ClientRow]) -> Vec<u8> {
 }
 
 pub(super) fn decode_tokens(record: &[u8]) -> Result<Vec<ClientRow>, Malformed> {
-    let (version, mut input) = Input::either(record)?;
+    let mut input = Input::versioned(record)?;
     let count = input.number()?;
     let mut rows = Vec::new();
     for _ in 0..count {
-        let (client, used) = (*input.array()?, UtcTime(input.number()?));
-        let name = if version == V2 { input.text()?.to_owned() } else { String::new() };
+        let (client, used, name) = (*input.array()?, UtcTime(input.number()?), input.text()?.to_owned());
         let tokens = ClientTokens { current: decode_token(&mut input)?, fresh: decode_token(&mut input)? };
         rows.push(ClientRow { client, used, name, tokens });
     }
@@ -1456,7 +1451,7 @@ mod tests {
             ClientRow {
                 client: [0xc2; 16],
                 used: UtcTime(8),
-                name: String::new(),
+                name: "é".to_owned(),
                 tokens: ClientTokens {
                     current: Some(token(TokenMechanism::EndPoint, 0xa2)),
                     fresh: Some(token(TokenMechanism::Exporter, 0xa3)),
@@ -1465,18 +1460,10 @@ mod tests {
         ];
         let bytes = |byte: &str| byte.repeat(16);
         let record = [
-            format!("01 02 {} 07 00 01 {} 01 ac02 02", bytes("c1"), bytes("a1")),
-            format!("{} 08 02 {} 01 ac02 02 03 {} 01 ac02 02", bytes("c2"), bytes("a2"), bytes("a3")),
+            format!("01 02 {} 07 00 00 01 {} 01 ac02 02", bytes("c1"), bytes("a1")),
+            format!("{} 08 02c3a9 02 {} 01 ac02 02 03 {} 01 ac02 02", bytes("c2"), bytes("a2"), bytes("a3")),
         ];
         check(&rows, |rows| encode_tokens(rows), decode_tokens, &record.concat());
-        let named = ClientRow {
-            client: [0xc1; 16],
-            used: UtcTime(7),
-            name: "é".to_owned(),
-            tokens: ClientTokens { current: None, fresh: None },
-        };
-        let record = format!("02 01 {} 07 02c3a9 00 00", bytes("c1"));
-        check(&vec![named], |rows| encode_tokens(rows), decode_tokens, &record);
         let ended = |id: &str, handled| SessionRow { id: id.into(), handled };
         let rows = vec![ended("ab", 300), ended("c", u32::MAX)];
         check(&rows, |rows| encode_sessions(rows), decode_sessions, "01 02 02 6162 ac02 01 63 ffffffff0f");
