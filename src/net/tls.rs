@@ -675,6 +675,21 @@ mod tests {
         }
     }
 
+    /// What a ticket allows to be sent before the handshake could be sent again by anybody who has seen it (PROTOCOL TL-14).
+    #[test]
+    fn nothing_is_taken_before_the_handshake() {
+        let rig = rig("early");
+        let mut config = rig.client_config(None);
+        config.resumption = Resumption::in_memory_sessions(8);
+        config.enable_early_data = true;
+        for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            assert_eq!(rig.connect(&config, "a.example", None, 1000).client.handshake_kind(), Some(expected));
+        }
+        let name = "a.example".try_into().unwrap();
+        assert!(ClientConnection::new(Arc::new(config), name).unwrap().early_data().is_none());
+        assert!(rig.acceptor.configs.iter().all(|(_, config)| config.max_early_data_size == 0));
+    }
+
     #[test]
     fn ends() {
         let rig = rig("ends");

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use whinchat::core::ListenerKind;
 use whinchat::xml::{Framer, Next, XmlLimits};
 
-use super::machine::{EXPORTER, Machine, SERVER_END_POINT, State};
+use super::machine::{EXPORTER, Machine, PEER, SERVER_END_POINT, State};
 use super::script::Login;
 use super::xml::{CLIENT, Node, Own, SASL, SASL2, STREAMS, Source, TLS};
 
@@ -101,6 +101,10 @@ impl Client {
                 }
                 Next::Stanza { used, frame } => {
                     let text = frame.xml.to_owned();
+                    // PROTOCOL SZ-24: where somebody comes from is told to admins who ask for it.
+                    if text.contains(&PEER.to_string()) && !text.contains("http://jabber.org/protocol/admin") {
+                        return Err(format!("{MALFORMED}: it tells an address: {text}"));
+                    }
                     let node = Node::parse(&text, Source::Stream).map_err(|error| format!("{MALFORMED}: {error}"))?;
                     at += used;
                     self.note(&node);

@@ -39,7 +39,7 @@ pub enum Medium {
 
 /// 2026-11-22T19:30:50Z, where every script begins.
 const EPOCH_MILLIS: u64 = 1_795_375_850_000;
-const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+pub const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
 /// The accounts that exist when a script begins.
 const CAST: [&str; 4] = ["juliet@capulet.test", "nurse@capulet.test", "romeo@montague.test", "mercutio@montague.test"];
