@@ -46,8 +46,9 @@ pub enum Waiting {
         /// Which.
         event: Event,
     },
-    /// A stanza to a group chat room; the session is parked. What is done with the answer does not need the session.
-    Room {
+    /// What is finished whether the session is still there or not: it concerns a room, or all of an account's devices. The session
+    /// is parked; [`ConnId::NOBODY`] has none.
+    Detached {
         /// The session.
         conn: ConnId,
         /// How it goes on.
@@ -91,7 +92,7 @@ impl Waiting {
             Waiting::Iq { conn, .. }
             | Waiting::Stream { conn, .. }
             | Waiting::Subscription { conn, .. }
-            | Waiting::Room { conn, .. } => Some(*conn),
+            | Waiting::Detached { conn, .. } => Some(*conn),
             _ => None,
         }
     }
@@ -195,7 +196,7 @@ impl Parked {
             if let Waiting::Iq { conn, .. }
             | Waiting::Stream { conn, .. }
             | Waiting::Subscription { conn, .. }
-            | Waiting::Room { conn, .. }
+            | Waiting::Detached { conn, .. }
             | Waiting::Line { sender: Some(conn) }
             | Waiting::Put { sender: conn, .. }
             | Waiting::Archive { sender: conn, .. } = &mut entry.waiting
@@ -225,7 +226,7 @@ impl Core {
         if let Waiting::Iq { conn, .. }
         | Waiting::Stream { conn, .. }
         | Waiting::Subscription { conn, .. }
-        | Waiting::Room { conn, .. } = &waiting
+        | Waiting::Detached { conn, .. } = &waiting
             && let Some(stream) = self.streams.get_mut(*conn)
         {
             debug_assert!(!stream.hold.parked, "a stream waits for one answer at a time");
@@ -319,7 +320,7 @@ impl Core {
                 self.unpark(conn, out);
                 crate::handlers::subscription::on_stored(self, conn, &stanza, event, reply, out);
             }
-            Waiting::Room { conn, then } => {
+            Waiting::Detached { conn, then } => {
                 self.unpark(conn, out);
                 then(self, now, conn, reply, out);
             }

@@ -146,7 +146,7 @@ impl Cx<'_> {
 
     /// [`Cx::ask`] for what must be finished even if the session ends meanwhile; `then` replies by itself.
     pub fn ask_for_all(&mut self, request: StoreRequest, then: ThenStream) -> Handled {
-        self.core.ask(request, Waiting::Room { conn: self.conn, then }, self.out);
+        self.core.ask(request, Waiting::Detached { conn: self.conn, then }, self.out);
         Ok(handlers::Outcome::Parked)
     }
 }

@@ -290,7 +290,7 @@ fn next(core: &mut Core, conn: ConnId, mut batch: Batch, out: &mut Outputs) {
         }
         next(core, conn, batch, out);
     };
-    core.ask(request, Waiting::Room { conn, then: Box::new(then) }, out);
+    core.ask(request, Waiting::Detached { conn, then: Box::new(then) }, out);
 }
 
 fn finish(core: &mut Core, conn: ConnId, batch: &Batch, out: &mut Outputs) {

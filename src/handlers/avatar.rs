@@ -74,7 +74,7 @@ pub(super) fn refresh(core: &mut Core, conn: ConnId, user: &BareJid, out: &mut O
         }
     };
     let request = StoreRequest::DocumentGet { user: user.clone(), key: DocumentKey::AvatarHash };
-    core.ask(request, Waiting::Room { conn, then: Box::new(then) }, out);
+    core.ask(request, Waiting::Detached { conn, then: Box::new(then) }, out);
 }
 
 #[cfg(test)]

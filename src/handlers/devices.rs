@@ -8,6 +8,7 @@ use super::prelude::*;
 use super::bind2;
 use crate::core::error::StreamError;
 use crate::core::form::{self, Form};
+use crate::core::parked::Waiting;
 use crate::core::tokens::{Client, ClientPlace};
 
 pub(super) const HANDLER: Handler = Handler { name: "devices", spec: "XEP-0484 0.2.0, XEP-0050 1.3", ..Handler::EMPTY };
@@ -82,5 +83,5 @@ fn log_out(core: &mut Core, _: Now, conn: ConnId, call: Call, places: Vec<Client
         }
         Err(error) => call.fail(conn, error.into(), out),
     };
-    core.ask(request, crate::core::parked::Waiting::Room { conn, then: Box::new(then) }, out);
+    core.ask(request, Waiting::Detached { conn, then: Box::new(then) }, out);
 }

@@ -48,7 +48,7 @@ pub(super) fn publish(
     };
     let (owner, asker, node) = (user.clone(), user, ns::DISPLAYED.to_owned());
     let request = StoreRequest::Pubsub { owner, asker, node, operation, at: now.utc };
-    core.ask(request, Waiting::Room { conn: ConnId::NOBODY, then: Box::new(then) }, out);
+    core.ask(request, Waiting::Detached { conn: ConnId::NOBODY, then: Box::new(then) }, out);
 }
 
 /// A message on its way into a room, without what is for the sender's own devices.

@@ -33,9 +33,6 @@ pub(super) const HANDLER: Handler =
 const PAGE_BYTES: usize = 64 * 1024;
 /// Time from a failure of the store to the next try.
 const RETRY_TIME: Duration = Duration::from_secs(30);
-/// Sender of what no session sent.
-const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: u32::MAX };
-
 /// Per account in use: where its stored messages are.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -147,7 +144,7 @@ pub(super) fn keep_again(
     }
     let stanza = stamped(at, to, message, stanza);
     // Its sender was told long ago that it is handled; a refusal is said to it all the same, if it is still there.
-    let sender = message.attr("from").and_then(|from| core.session_of(from)).unwrap_or(NOBODY);
+    let sender = message.attr("from").and_then(|from| core.session_of(from)).unwrap_or(ConnId::NOBODY);
     let mut id = Vec::new();
     escape_attr(message.attr("id").unwrap_or_default(), &mut id);
     let head =
@@ -175,7 +172,7 @@ pub(super) fn keep_own(core: &mut Core, now: Now, from: Jid, to: &JidRef<'_>, st
         }
     };
     let head = Box::new(BounceHead { id: None, to: to.as_str().into(), counted: false, wakes: true });
-    put(core, request, Waiting::Put { user: to.to_bare(), sender: NOBODY, head }, out);
+    put(core, request, Waiting::Put { user: to.to_bare(), sender: ConnId::NOBODY, head }, out);
 }
 
 fn put(core: &mut Core, request: StoreRequest, waiting: Waiting, out: &mut Outputs) {

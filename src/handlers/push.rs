@@ -131,7 +131,7 @@ fn notify(core: &mut Core, user: &BareJid, count: u32, out: &mut Outputs) {
         }
     };
     let request = StoreRequest::DocumentGet { user: user.clone(), key: DocumentKey::Push };
-    core.ask(request, Waiting::Room { conn: ConnId::NOBODY, then: Box::new(then) }, out);
+    core.ask(request, Waiting::Detached { conn: ConnId::NOBODY, then: Box::new(then) }, out);
 }
 
 fn publish(core: &mut Core, now: Now, user: &BareJid, registration: Registration, count: u32, out: &mut Outputs) {

@@ -288,7 +288,7 @@ pub(super) fn on_renamed(core: &mut Core, user: &BareJid, out: &mut Outputs) {
         }
     };
     let request = StoreRequest::DocumentGet { user: user.clone(), key: DocumentKey::Nickname };
-    core.ask(request, Waiting::Room { conn: ConnId::NOBODY, then: Box::new(then) }, out);
+    core.ask(request, Waiting::Detached { conn: ConnId::NOBODY, then: Box::new(then) }, out);
 }
 
 /// Tells every client of the domain that has asked for its roster how the item of `jid` is now.

@@ -51,7 +51,7 @@ pub(super) fn query(core: &mut Core, _: Now, room: &mut Room, request: &Request<
         mam::send_page(conn, from.as_str(), to.as_str(), &iq, &page, out);
         core.press(conn, conn, out);
     });
-    core.ask(page, Waiting::Room { conn: request.conn, then }, out);
+    core.ask(page, Waiting::Detached { conn: request.conn, then }, out);
     Ok(())
 }
 
@@ -70,6 +70,6 @@ pub(super) fn metadata(core: &mut Core, _: Now, room: &mut Room, request: &Reque
         Err(error) => out.reply_error(conn, &*iq, error.into()),
     });
     let request_bounds = StoreRequest::ArchiveBounds { user: room.record.archive(&room.jid) };
-    core.ask(request_bounds, Waiting::Room { conn: request.conn, then }, out);
+    core.ask(request_bounds, Waiting::Detached { conn: request.conn, then }, out);
     Ok(())
 }

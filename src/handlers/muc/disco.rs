@@ -105,7 +105,7 @@ fn list_rooms(
         rooms.truncate(max);
         out.reply(conn, &*iq, |w| write_rooms(core, &rooms, paged, w));
     });
-    core.ask(request, Waiting::Room { conn, then }, out);
+    core.ask(request, Waiting::Detached { conn, then }, out);
 }
 
 /// Rooms that are only in memory, in their places.

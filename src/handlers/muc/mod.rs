@@ -337,7 +337,7 @@ fn load(core: &mut Core, conn: ConnId, stanza: Stanza<'static>, out: &mut Output
             (None, Err(error)) => stanza.refuse(conn, error.into(), out),
         }
     });
-    core.ask(StoreRequest::RoomLoad { room }, Waiting::Room { conn, then }, out);
+    core.ask(StoreRequest::RoomLoad { room }, Waiting::Detached { conn, then }, out);
 }
 
 /// Works on a room. An empty one is put away after.
@@ -482,7 +482,7 @@ fn commit(
             then(core, now, conn, room, result, out);
         });
     });
-    core.ask(request, Waiting::Room { conn, then }, out);
+    core.ask(request, Waiting::Detached { conn, then }, out);
 }
 
 /// A session is no longer available: it leaves its rooms. `xml` is what its other receivers are sent.

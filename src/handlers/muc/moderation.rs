@@ -56,7 +56,7 @@ pub(super) fn moderate(core: &mut Core, now: Now, room: &mut Room, request: &Req
         let Some(line) = line else { return out.reply_error(conn, &*iq, StanzaError::ITEM_NOT_FOUND) };
         visit(core, key, |core, room| take_back(core, now, conn, room, &line, reason.as_deref(), iq, out));
     });
-    core.ask(one_line(room, id), Waiting::Room { conn: request.conn, then }, out);
+    core.ask(one_line(room, id), Waiting::Detached { conn: request.conn, then }, out);
     Ok(())
 }
 
@@ -166,7 +166,7 @@ pub(super) fn on_retraction(
                     core.ask(StoreRequest::RoomRewrite { archive, line }, Waiting::Line { sender: None }, out);
                 }
             });
-            core.ask(one_line(room, wanted), Waiting::Room { conn, then }, out);
+            core.ask(one_line(room, wanted), Waiting::Detached { conn, then }, out);
         }
         None => {}
     }

@@ -10,9 +10,6 @@ use crate::core::rooms::{Affiliation, RoomState};
 use crate::handlers::prelude::*;
 use crate::jid::BareJid;
 
-/// An operator has no connection: what is sent there goes nowhere.
-const NOBODY: ConnId = ConnId { slot: u32::MAX, generation: u32::MAX };
-
 /// What is to be done with a room.
 pub(crate) enum Order {
     /// To tell what it is and who is in it.
@@ -41,7 +38,7 @@ pub(crate) fn list(core: &mut Core, id: CommandId, domain: &str, after: Option<B
         };
         out.answers.push((id, answer));
     });
-    core.ask(request, Waiting::Room { conn: NOBODY, then }, out);
+    core.ask(request, Waiting::Detached { conn: ConnId::NOBODY, then }, out);
 }
 
 /// Carries out an order; the answer follows.
@@ -69,7 +66,7 @@ fn load(core: &mut Core, id: CommandId, room: BareJid, order: Order, out: &mut O
         };
         on_room(core, now, id, room, key, order, out);
     });
-    core.ask(request, Waiting::Room { conn: NOBODY, then }, out);
+    core.ask(request, Waiting::Detached { conn: ConnId::NOBODY, then }, out);
 }
 
 fn on_room(core: &mut Core, now: Now, id: CommandId, jid: BareJid, key: usize, order: Order, out: &mut Outputs) {
@@ -80,7 +77,7 @@ fn on_room(core: &mut Core, now: Now, id: CommandId, jid: BareJid, key: usize, o
         }
         Order::Destroy => {
             let told = move |_: ConnId, result: Result<(), StanzaError>, out: &mut Outputs| answer(id, result, out);
-            config::destroy_room(core, now, NOBODY, room, End::default(), told, out)
+            config::destroy_room(core, now, ConnId::NOBODY, room, End::default(), told, out)
         }
         Order::Affiliate(user, to) => affiliate(core, now, id, room, user, *to, out),
     });
@@ -133,7 +130,7 @@ fn affiliate(
         }
         answer(id, result, out);
     };
-    commit(core, now, NOBODY, room, Change::Save(record), then, out);
+    commit(core, now, ConnId::NOBODY, room, Change::Save(record), then, out);
     Ok(())
 }
 

@@ -162,5 +162,5 @@ pub(super) fn show_card(
         Ok(_) => out.reply_error(conn, &*iq, StanzaError::INTERNAL_SERVER_ERROR),
         Err(error) => out.reply_error(conn, &*iq, error.into()),
     });
-    core.ask(request, Waiting::Room { conn, then }, out);
+    core.ask(request, Waiting::Detached { conn, then }, out);
 }
