@@ -245,7 +245,7 @@ fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs
     let siblings = account.resources.iter().filter(|resource| resource.conn != conn);
     let contacts = shared_contacts::watched(core, account);
     let contacts = contacts.filter_map(|contact| core.accounts.find(contact.as_str()));
-    let contacts = contacts.filter(|contact| may_reach(account, conn, contact));
+    let contacts = contacts.filter(|contact| may_reach(account, conn, contact) && shows_itself(core, contact, account));
     let theirs = contacts.flat_map(|contact| &contact.resources);
     let theirs = theirs.filter(|resource| !account.per.blocking.blocks_prepared(resource.jid.as_str()));
     for resource in siblings.chain(theirs) {
@@ -267,6 +267,12 @@ fn tell_newcomer(core: &Core, account: &Account, conn: ConnId, out: &mut Outputs
             out.wire.stanza(conn, |buf| buf.extend_from_slice(&request.stanza));
         }
     }
+}
+
+/// Whether an account lets another one see its presence. What that has on its own roster does not count (section 4.3.2): the two
+/// halves differ where one was changed while the other one's account had blocked it.
+fn shows_itself(core: &Core, account: &Account, watcher: &Account) -> bool {
+    shared_contacts::is_seen(core, account, watcher.jid.as_str())
 }
 
 /// That a resource is there, and no more.
@@ -453,7 +459,9 @@ fn answer_probe(
     if found.is_some_and(|found| !may_reach(asker, conn, found)) {
         return;
     }
-    if !own && !shared_contacts::sees(core, asker, to.bare()) {
+    let is_subscribed = shared_contacts::sees(core, asker, to.bare())
+        && found.is_none_or(|found| shows_itself(core, found, asker));
+    if !own && !is_subscribed {
         return answer_directed_probe(core, asker, conn, frame, to, out);
     }
     let resources = core.accounts.find(to.bare()).map(|account| account.resources.as_slice()).unwrap_or_default();
