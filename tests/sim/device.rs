@@ -10,7 +10,8 @@ use super::land::{Event, Land};
 use super::oracle::Form;
 use super::registers::{Key, Ticket};
 use super::rooms::{Place, ROOMS};
-use super::{ACCOUNTS, NEWCOMER, PASSWORD, account_name, scram};
+use super::tokens::Wallet;
+use super::{ACCOUNTS, NEWCOMER, PASSWORD, Plant, account_name, scram};
 
 const LIMITS: XmlLimits = XmlLimits {
     stanza_bytes_max: 1 << 30,
@@ -66,6 +67,7 @@ pub enum Purpose {
     Occupants {
         room: usize,
     },
+    Blocklist,
     Kick {
         room: usize,
         nick: String,
@@ -142,12 +144,16 @@ pub struct Device {
     pub has_archive: bool,
     /// Stamped messages of this session.
     pub stamped: usize,
-    /// Writes that nobody answers for.
-    pub hopes: Vec<Ticket>,
     /// What it is in each room, as far as it was told.
     pub places: [Place; ROOMS.len()],
+    /// The newest of everybody, as far as it was told.
+    pub tunes: BTreeMap<usize, String>,
+    /// Logs in with SASL2, and with tokens where it has one.
+    wants_tokens: bool,
+    pub wallet: Wallet,
     /// A line that is held back, of a mistake that is made on purpose.
     pub held: Option<(usize, usize)>,
+    held_left: Option<usize>,
     pub logins: u64,
     pub resumptions: u64,
 }
@@ -194,9 +200,12 @@ impl Device {
             archive: Vec::new(),
             has_archive: false,
             stamped: 0,
-            hopes: Vec::new(),
             places: Default::default(),
+            tunes: BTreeMap::new(),
+            wants_tokens: index % 3 == 1,
+            wallet: Wallet::default(),
             held: None,
+            held_left: None,
             logins: 0,
             resumptions: 0,
         }
@@ -281,15 +290,16 @@ impl Device {
     }
 
     fn open_stream(&mut self, land: &mut Land) {
+        let from = if self.wants_tokens { format!(" from='{}'", account_name(self.account)) } else { String::new() };
         let header = format!(
-            "<?xml version='1.0'?><stream:stream to='{}' version='1.0' xmlns='jabber:client' \
+            "<?xml version='1.0'?><stream:stream to='{}'{from} version='1.0' xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams'>",
             domain(self.account)
         );
         self.write(land, &header);
     }
 
-    fn write(&mut self, land: &mut Land, text: &str) {
+    pub fn write(&mut self, land: &mut Land, text: &str) {
         let Some(conn) = self.conn else { return };
         land.note(|| format!("{} C{conn}: {text}", self.index));
         land.send(conn, text.as_bytes());
@@ -318,7 +328,7 @@ impl Device {
     }
 
     fn do_something(&mut self, land: &mut Land) {
-        match land.dice.below(125) {
+        match land.dice.below(133) {
             0..=29 => self.chat(land, 1),
             30..=32 => {
                 let count = 1 + land.dice.below(40);
@@ -372,7 +382,10 @@ impl Device {
                     land.half_open(conn);
                 }
             }
-            89.. => self.go_to_a_room(land),
+            89..=91 => self.publish(land),
+            92..=94 => self.block_or_unblock(land),
+            95 | 96 => self.register_for_push(land),
+            97.. => self.go_to_a_room(land),
         }
     }
 
@@ -414,7 +427,7 @@ impl Device {
         self.wants_copies
     }
 
-    fn set(&mut self, land: &mut Land, key: Key, payload: impl FnOnce(&str) -> String) {
+    pub fn set(&mut self, land: &mut Land, key: Key, payload: impl FnOnce(&str) -> String) {
         let value = land.oracle.new_value();
         let write = land.oracle.begin_write(&key, &value, land.now);
         self.request(land, "set", None, &payload(&value), Purpose::Write(vec![(key, write)]));
@@ -449,7 +462,9 @@ impl Device {
     }
 
     fn look_something_up(&mut self, land: &mut Land) {
-        match land.dice.below(3) {
+        match land.dice.below(5) {
+            3 => self.ask_tune(land),
+            4 => self.ask_blocklist(land),
             0 => self.ask_roster(land),
             1 => self.ask_private(land),
             _ => self.ask_vcard(land),
@@ -495,7 +510,8 @@ impl Device {
 
     pub fn become_available(&mut self, land: &mut Land, priority: i8) {
         self.available = Some(priority);
-        self.stanza(land, format!("<presence><priority>{priority}</priority></presence>"), None);
+        let xml = format!("<presence><priority>{priority}</priority>{}</presence>", self.capabilities());
+        self.stanza(land, xml, None);
     }
 
     fn change_password(&mut self, land: &mut Land) {
@@ -537,6 +553,7 @@ impl Device {
         self.phase = Phase::Away;
         self.life = None;
         self.trying = None;
+        self.forget_attempt();
         let can_resume = self.managed.as_ref().is_some_and(|managed| managed.id.is_some());
         if self.session.is_some() && (is_over || !can_resume) {
             self.end_session(land);
@@ -554,13 +571,7 @@ impl Device {
             land.oracle.on_ended(session, land.now);
         }
         self.managed = None;
-        let asked = std::mem::take(&mut self.requests).into_values().flat_map(|request| match request.purpose {
-            Purpose::Write(writes) => writes,
-            _ => Vec::new(),
-        });
-        for write in asked.chain(std::mem::take(&mut self.hopes)) {
-            land.oracle.abandon_write(&write);
-        }
+        self.requests.clear();
         self.available = None;
         self.seen.clear();
         self.asking.clear();
@@ -568,7 +579,9 @@ impl Device {
         self.roster_version = None;
         self.stamped = 0;
         self.places = Default::default();
+        self.tunes.clear();
         self.held = None;
+        self.held_left = None;
     }
 
     // What it is told.
@@ -643,9 +656,13 @@ impl Device {
                     land.oracle.fail(|| format!("device {} got {}", self.index, element.source()));
                 }
             }
-            (ns::SASL, "challenge") if self.phase == Phase::Challenge => self.prove(land, &element.text()),
+            (ns::SASL | ns::SASL2, "challenge") if self.phase == Phase::Challenge => self.prove(land, &element.text()),
             (ns::SASL, "success") => self.on_success(land),
-            (ns::SASL, "failure") => self.on_failure(land, element),
+            (ns::SASL2, "success") => {
+                self.on_authenticated(land, element);
+                self.on_known(land);
+            }
+            (ns::SASL | ns::SASL2, "failure") => self.on_failure(land, element),
             (ns::SM, _) => self.on_management(land, element),
             (ns::CLIENT, name) => {
                 if let Some(managed) = self.managed.as_mut().filter(|managed| managed.is_enabled) {
@@ -701,50 +718,69 @@ impl Device {
 
     fn log_in(&mut self, land: &mut Land) {
         self.phase = Phase::Challenge;
+        if self.wants_tokens {
+            return self.authenticate(land);
+        }
+        let Some(first) = self.choose_password(land) else { return };
+        self.write(land, &format!("<auth xmlns='{}' mechanism='SCRAM-SHA-256'>{first}</auth>", ns::SASL));
+    }
+
+    /// One that may be right; the first word of the exchange.
+    pub fn choose_password(&mut self, land: &mut Land) -> Option<String> {
         let possible = land.oracle.possible(&Key::Password(self.account), land.now);
         let Some(password) = land.dice.pick(&possible).cloned() else {
-            return land.oracle.fail(|| format!("no password for device {}", self.index));
+            land.oracle.fail(|| format!("no password for device {}", self.index));
+            return None;
         };
         self.trying = Some((password, land.now));
-        let first = scram::begin(local(self.account));
-        self.write(land, &format!("<auth xmlns='{}' mechanism='SCRAM-SHA-256'>{first}</auth>", ns::SASL));
+        Some(scram::begin(local(self.account)))
     }
 
     fn prove(&mut self, land: &mut Land, challenge: &str) {
         self.phase = Phase::Proof;
         let Some((password, _)) = &self.trying else { return };
         match scram::respond(local(self.account), password, challenge) {
-            Some(proof) => self.write(land, &format!("<response xmlns='{}'>{proof}</response>", ns::SASL)),
+            Some(proof) => {
+                let sasl = if self.wants_tokens { ns::SASL2 } else { ns::SASL };
+                self.write(land, &format!("<response xmlns='{sasl}'>{proof}</response>"));
+            }
             None => land.oracle.fail(|| format!("a challenge: {challenge}")),
         }
     }
 
     fn on_success(&mut self, land: &mut Land) {
+        self.on_known(land);
+        self.framer.restart();
+        self.open_stream(land);
+    }
+
+    fn on_known(&mut self, land: &mut Land) {
         self.logins += 1;
         if let Some((password, asked)) = self.trying.take() {
             land.oracle.on_read(&Key::Password(self.account), &password, asked, land.now);
         }
         self.phase = Phase::Restarting;
-        self.framer.restart();
-        self.open_stream(land);
     }
 
     fn on_failure(&mut self, land: &mut Land, failure: &Element<'_>) {
         let condition = failure.children().next().map(|child| child.name().to_owned()).unwrap_or_default();
+        if self.on_token_refused(land, &condition) {
+            return;
+        }
+        if condition == "temporary-auth-failure" {
+            let Some(conn) = self.conn else { return };
+            land.hang_up(conn);
+            return self.on_gone(land);
+        }
         let Some((password, asked)) = self.trying.take() else { return };
         match &*condition {
             "not-authorized" => {
                 let possible = land.oracle.possible(&Key::Password(self.account), asked);
-                if possible.len() == 1 {
+                if possible == [&*password] {
                     return land.oracle.fail(|| format!("{password:?} of device {} is not taken", self.index));
                 }
                 self.phase = Phase::Challenge;
                 self.log_in(land);
-            }
-            "temporary-auth-failure" => {
-                let Some(conn) = self.conn else { return };
-                land.hang_up(conn);
-                self.on_gone(land);
             }
             _ => land.oracle.fail(|| format!("device {} got {}", self.index, failure.source())),
         }
@@ -897,7 +933,8 @@ impl Device {
             self.on_push(land, &query);
         }
         let to = from.map(|from| format!(" to='{from}'")).unwrap_or_default();
-        self.stanza(land, format!("<iq type='result' id='{id}'{to}/>"), None);
+        let answer = iq.child("query", ns::DISCO_INFO).map(|query| self.tell_capabilities(&query)).unwrap_or_default();
+        self.stanza(land, format!("<iq type='result' id='{id}'{to}>{answer}</iq>"), None);
     }
 
     fn on_registered(&mut self, land: &mut Land, iq: &Element<'_>) {
@@ -925,9 +962,14 @@ impl Device {
             Purpose::Write(writes) => self.on_written(land, iq, is_result, &writes),
             Purpose::Archive { .. } if !is_result => land.oracle.fail(|| format!("refused: {}", iq.source())),
             Purpose::Archive { room } => self.on_archive_page(land, iq, room),
+            Purpose::Read { key } if !is_result && iq.source().contains("item-not-found") => {
+                land.oracle.on_read(&key, "", request.asked, land.now);
+            }
             Purpose::Read { .. } | Purpose::Roster { .. } if !is_result => {}
             // The room may not be there, or not be this account's.
             Purpose::Affiliated { .. } | Purpose::Occupants { .. } | Purpose::Kick { .. } if !is_result => {}
+            Purpose::Blocklist if !is_result => land.oracle.fail(|| format!("refused: {}", iq.source())),
+            Purpose::Blocklist => self.on_blocklist(land, iq, request.asked),
             Purpose::Occupants { room } => self.on_occupants(iq, room),
             Purpose::Kick { room, nick } => land.oracle.on_kick(room, &nick, request.asked, land.now),
             Purpose::Description { room } => self.on_description(land, iq, room, request.asked),
@@ -1015,6 +1057,9 @@ impl Device {
         if let Some(wrapper) = message.children().find(|child| matches!(child.ns(), ns::MAM | ns::CARBONS)) {
             return self.on_wrapped(land, &wrapper);
         }
+        if self.on_news(land, message) {
+            return;
+        }
         let Some(number) = number_of(message) else {
             return land.oracle.fail(|| format!("device {} got {}", self.index, message.source()));
         };
@@ -1023,8 +1068,15 @@ impl Device {
         }
         let stamped = message.child("delay", ns::DELAY).is_some();
         self.stamped += usize::from(stamped);
+        if land.plant == Some(Plant::SwapLeft) && stamped && self.held_left.is_none() && land.oracle.is_left(number) {
+            self.held_left = Some(number);
+            return;
+        }
         if let Some(session) = self.session {
             land.oracle.on_received(session, number, stamped);
+            if let Some(held) = self.held_left.take() {
+                land.oracle.on_received(session, held, true);
+            }
         }
     }
 

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use redb::StorageBackend;
 use whinchat::config::Config;
+use whinchat::core::effects::DocumentKey;
+use whinchat::core::tokens::ClientTokens;
 use whinchat::core::{StoreError, StoreReply, StoreRequest, Stored, UtcTime};
 use whinchat::jid::BareJid;
 use whinchat::store::{Faults, MemoryStore, RedbStore, Store};
@@ -230,6 +232,8 @@ pub struct Vault {
     promised: Vec<StoreRequest>,
     /// Requests that it might have forgotten.
     forgotten: u64,
+    /// Tokens that it should have forgotten, by whose they are.
+    kept_tokens: BTreeMap<String, ClientTokens>,
     /// The power is to fail around the next batch with something to write: before its commit, or behind it.
     cut: Option<bool>,
     /// What was done so far, for the report.
@@ -295,6 +299,7 @@ impl Vault {
             plant,
             promised: Vec::new(),
             forgotten: 0,
+            kept_tokens: BTreeMap::new(),
             cut: None,
             batches: 0,
             failures: 0,
@@ -387,6 +392,16 @@ impl Vault {
         Outcome::Replies(replies)
     }
 
+    /// What is stored of an account's registrations for push, if that can be read.
+    pub fn push_document(&mut self, user: &str) -> Option<String> {
+        let user = BareJid::parse(user).expect("an account's name");
+        let request = StoreRequest::DocumentGet { user, key: DocumentKey::Push };
+        match self.carry_out(&[request]).remove(0) {
+            Ok(Stored::Document(document)) => Some(String::from_utf8_lossy(&document.unwrap_or_default()).into_owned()),
+            _ => None,
+        }
+    }
+
     /// What went wrong so far.
     pub fn faults(&self) -> Faulted {
         let mut faults = self.faults.clone();
@@ -424,12 +439,32 @@ impl Vault {
             Kind::Memory(store) if !is_whole => Faults::new(store.inner().reopened(config)).apply(&batch),
             _ => self.carry_out(&batch),
         };
-        batch.iter().zip(&mut replies).for_each(|(request, reply)| plant.twist(request, reply));
+        for (request, reply) in batch.iter().zip(&mut replies) {
+            plant.twist(request, reply);
+            if plant == Plant::KeepTokens {
+                self.keep_tokens(request, reply);
+            }
+        }
         if let (Kind::Memory(_), false) = (&self.kind, is_whole) {
             let rest = batch.into_iter().zip(forgotten).filter(|(_, forgotten)| !forgotten);
             self.carry_out(&rest.map(|(request, _)| request).collect::<Vec<_>>());
         }
         replies
+    }
+
+    /// The planted store: tokens that are gone are there again.
+    fn keep_tokens(&mut self, request: &StoreRequest, reply: &mut StoreReply) {
+        match (request, &mut *reply) {
+            (StoreRequest::Tokens { user, client }, Ok(Stored::Tokens(tokens))) => {
+                let kept = self.kept_tokens.entry(format!("{user} {client:?}")).or_default();
+                match tokens.is_empty() {
+                    true => **tokens = kept.clone(),
+                    false => *kept = (**tokens).clone(),
+                }
+            }
+            (StoreRequest::TokenChange { .. }, Err(StoreError::NotFound)) => *reply = Ok(Stored::Done),
+            _ => {}
+        }
     }
 
     /// The planted store: a lone message is said to be kept, and is kept one batch later.

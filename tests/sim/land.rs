@@ -672,6 +672,9 @@ impl Land {
     fn power_on(&mut self) {
         self.note(|| "== the server starts".to_owned());
         self.vault.power_on(&self.config, &mut self.dice);
+        self.check_push();
+        // Neither does what was sent meanwhile arrive.
+        self.oracle.on_forgotten(self.now);
         self.core = Some(born(&self.config, &self.vault, &mut self.dice));
     }
 }

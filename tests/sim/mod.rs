@@ -1,14 +1,18 @@
 //! A whole server with its clients, network and disk in one thread, from one seed.
 
+mod blocking;
 mod device;
 mod dice;
 mod disk;
 mod land;
+mod news;
 mod oracle;
 mod plants;
+mod push;
 mod registers;
 mod rooms;
 mod scram;
+mod tokens;
 mod world;
 
 pub use plants::Plant;

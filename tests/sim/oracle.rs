@@ -23,8 +23,8 @@ pub struct Message {
     is_acknowledged: bool,
     is_bounced: bool,
     is_kept: bool,
-    /// A session had it and ended without having acknowledged it: it was kept then.
-    is_left: bool,
+    /// A session had it and ended without having acknowledged it: it was kept then, after so many others.
+    left_at: Option<u64>,
     was_refused: bool,
     received: Vec<usize>,
     is_copied: bool,
@@ -39,6 +39,8 @@ pub struct Session {
     ended_at: Option<Duration>,
     /// The last message of each sending session and one more, live and from the store.
     last: HashMap<usize, (usize, usize)>,
+    /// The place of the last one that a dead session had left.
+    left: u64,
 }
 
 /// A connection on which a session was asked for: how long one may have been there.
@@ -87,6 +89,8 @@ pub struct Oracle {
     pub violation: Option<String>,
     pub(super) registers: BTreeMap<Key, Vec<Write>>,
     pub messages: Vec<Message>,
+    /// How many dead sessions have left.
+    left: u64,
     pub sessions: Vec<Session>,
     pub lives: Vec<Life>,
     rosters: Vec<RosterModel>,
@@ -106,6 +110,7 @@ impl Oracle {
             violation: None,
             registers: BTreeMap::new(),
             messages: Vec::new(),
+            left: 0,
             sessions: Vec::new(),
             lives: Vec::new(),
             rosters: ACCOUNTS.iter().map(|_| RosterModel::default()).chain([RosterModel::default()]).collect(),
@@ -135,7 +140,7 @@ impl Oracle {
             is_acknowledged: false,
             is_bounced: false,
             is_kept: false,
-            is_left: false,
+            left_at: None,
             was_refused: false,
             received: Vec::new(),
             is_copied: false,
@@ -156,10 +161,18 @@ impl Oracle {
     /// The store was asked to keep it, and did or did not.
     pub fn on_kept(&mut self, message: usize, keeping: Keeping, is_done: bool) {
         if let Some(message) = self.messages.get_mut(message) {
-            message.is_left |= keeping == Keeping::Left;
+            if keeping == Keeping::Left {
+                self.left += 1;
+                message.left_at = Some(self.left);
+            }
             message.is_kept |= is_done && keeping != Keeping::Archived;
             message.was_refused |= !is_done;
         }
+    }
+
+    /// Whether a session had it and ended without having acknowledged it.
+    pub fn is_left(&self, message: usize) -> bool {
+        self.messages.get(message).is_some_and(|message| message.left_at.is_some())
     }
 
     /// A session has got a message; `stamped` is one that was late.
@@ -168,10 +181,10 @@ impl Oracle {
         let Some(known) = self.messages.get_mut(message) else {
             return self.fail(|| format!("m{message} was never sent"));
         };
-        let (sender, receiver) = (known.sender, known.receiver);
+        let (sender, receiver, sent_at) = (known.sender, known.receiver, known.sent_at);
         // What an ended session had not acknowledged comes when its end is known. Others may have overtaken it, or still wait in
         // the store.
-        let was_left = stamped && (known.is_left || !known.is_kept);
+        let was_left = stamped && (known.left_at.is_some() || !known.is_kept);
         let again = known.received.contains(&session);
         known.received.push(session);
         *known.forms.entry((session, Form::Itself)).or_default() += 1;
@@ -182,15 +195,23 @@ impl Oracle {
         if again {
             self.fail(|| format!("m{message} has come twice to session {session}"));
         }
-        let Session { account, last, .. } = &mut self.sessions[session];
-        let account = *account;
+        let account = self.sessions[session].account;
         if account != receiver {
             return self.fail(|| format!("m{message} is for {receiver} and came to {account}"));
+        }
+        self.check_not_blocked(receiver, self.sessions[sender].account, sent_at, &format!("m{message}"));
+        if let (true, Some(place)) = (stamped, self.messages[message].left_at) {
+            let before = std::mem::replace(&mut self.sessions[session].left, place);
+            if before > place {
+                self.fail(|| {
+                    format!("m{message}, which was left, came to session {session} behind what was left later")
+                });
+            }
         }
         if was_left {
             return;
         }
-        let (live, late) = last.entry(sender).or_insert((0, 0));
+        let (live, late) = self.sessions[session].last.entry(sender).or_default();
         let before = if stamped { late } else { live };
         let previous = std::mem::replace(before, (*before).max(message + 1));
         if previous > message + 1 {
@@ -230,7 +251,7 @@ impl Oracle {
     // Sessions.
 
     pub fn on_bound(&mut self, account: usize) -> usize {
-        self.sessions.push(Session { account, ended_at: None, last: HashMap::new() });
+        self.sessions.push(Session { account, ended_at: None, last: HashMap::new(), left: 0 });
         self.sessions.len() - 1
     }
 
@@ -322,7 +343,7 @@ impl Oracle {
                 return self.fail(|| format!("m{index} is in the archive of {account}"));
             }
             // It could not be kept, and who should be told was gone.
-            let is_lost = message.was_refused && self.sessions[message.sender].ended_at.is_some();
+            let is_lost = self.was_told_nobody(message);
             if is_own && message.is_acknowledged && !message.is_bounced && !is_there && !is_lost {
                 let what = format!("m{index} was acknowledged and is not in the archive of {account}: {message:?}");
                 return self.fail(|| what);
@@ -349,10 +370,17 @@ impl Oracle {
         if !message.is_kept && self.power_cuts.iter().any(|cut| *cut >= message.sent_at && live_at(*cut)) {
             return Some("it may have been handed to a device, and the power failed before that had it");
         }
-        if message.was_refused && self.sessions[message.sender].ended_at.is_some() {
-            return Some("it could not be kept, and who should be told was gone");
+        if self.was_told_nobody(message) {
+            return Some("it could not be kept, or was blocked, and who should be told was gone");
         }
         None
+    }
+
+    fn was_told_nobody(&self, message: &Message) -> bool {
+        let sender = &self.sessions[message.sender];
+        let may_be_refused =
+            message.was_refused || self.may_be_blocked(message.receiver, sender.account, message.sent_at);
+        may_be_refused && sender.ended_at.is_some()
     }
 }
 

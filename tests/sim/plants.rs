@@ -1,5 +1,7 @@
 //! Mistakes made on purpose, to see that they are found: of the store, and in what devices are told.
 
+use whinchat::core::blocklist::Blocklist;
+use whinchat::core::pubsub::Operation;
 use whinchat::core::rooms::{Affiliation, RoomState};
 use whinchat::core::{StoreReply, StoreRequest, Stored};
 
@@ -28,11 +30,29 @@ pub enum Plant {
     SayOtherwise,
     /// Who is put out is not told, and goes on to hear what is said.
     LetThemListen,
+    /// A change of whom an account has blocked is sometimes not stored.
+    ForgetBlocks,
+    /// Nobody is blocked for who is not here.
+    DeliverBlocked,
+    /// What is published is sometimes not stored.
+    ForgetItems,
+    /// Readers are sometimes not told what is published.
+    HideNews,
+    /// Of two changes of the registrations for push one undoes the other.
+    ForgetPush,
+    /// A token that is given out is sometimes not stored.
+    ForgetTokens,
+    /// Tokens survive the password.
+    KeepTokens,
+    /// A count is good again and again.
+    ForgetCounts,
+    /// What a dead session has left comes in another order.
+    SwapLeft,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Plant; 11] = [
+    pub const ALL: [Plant; 20] = [
         Plant::AcknowledgeBeforeCommit,
         Plant::ForgetToDelete,
         Plant::SwapTwo,
@@ -44,6 +64,15 @@ impl Plant {
         Plant::SayTwice,
         Plant::SayOtherwise,
         Plant::LetThemListen,
+        Plant::ForgetBlocks,
+        Plant::DeliverBlocked,
+        Plant::ForgetItems,
+        Plant::HideNews,
+        Plant::ForgetPush,
+        Plant::ForgetTokens,
+        Plant::KeepTokens,
+        Plant::ForgetCounts,
+        Plant::SwapLeft,
     ];
 
     /// Whether the store says that such a request is carried out, and does not do so now and then.
@@ -51,14 +80,28 @@ impl Plant {
         match self {
             Plant::ForgetRooms => matches!(request, StoreRequest::RoomSave { .. }),
             Plant::ForgetLines => matches!(request, StoreRequest::RoomLine { .. }),
+            Plant::ForgetBlocks => matches!(request, StoreRequest::BlocklistChange { .. }),
+            Plant::ForgetPush => matches!(request, StoreRequest::PushChange { .. }),
+            Plant::ForgetItems => {
+                matches!(request, StoreRequest::Pubsub { operation: Operation::Publish { .. }, .. })
+            }
+            Plant::ForgetTokens => {
+                matches!(request, StoreRequest::TokenChange { change, .. } if change.issue.is_some())
+            }
             _ => false,
         }
     }
 
     /// Changes what the store is asked.
     pub fn spoil(self, request: &mut StoreRequest) {
-        if let (Plant::ForgetToDelete, StoreRequest::OfflinePage { delete_to, .. }) = (self, request) {
-            *delete_to = 0;
+        match (self, request) {
+            (Plant::ForgetToDelete, StoreRequest::OfflinePage { delete_to, .. }) => *delete_to = 0,
+            (Plant::ForgetCounts, StoreRequest::TokenChange { change, .. }) => {
+                if let Some((_, count)) = &mut change.used {
+                    *count = None;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -79,6 +122,7 @@ impl Plant {
                 record.members.retain(|_, member| member.affiliation > Affiliation::None);
                 record.config.password.clear();
             }
+            (Plant::DeliverBlocked, _, Ok(Stored::Account(record))) => record.blocked = Blocklist::default(),
             _ => {}
         }
     }

@@ -23,6 +23,12 @@ pub enum Key {
     Affiliation(usize, usize),
     /// Of a room.
     Subject(usize),
+    /// Whether an account has blocked another one.
+    Blocked(usize, usize),
+    /// What an account has published last.
+    Tune(usize),
+    /// Whether an account has registered that node for push.
+    Push(usize, usize),
 }
 
 /// A write that somebody waits for.
@@ -38,34 +44,29 @@ pub(super) struct Write {
     /// It was done.
     is_certain: bool,
     is_refused: bool,
-    /// Nobody waits for it any more.
-    is_abandoned: bool,
 }
 
 impl Write {
     pub(super) fn known(value: &str) -> Write {
         let value = value.to_owned();
-        Write {
-            value,
-            from: Duration::ZERO,
-            until: Some(Duration::ZERO),
-            is_certain: true,
-            is_refused: false,
-            is_abandoned: false,
-        }
+        Write { value, from: Duration::ZERO, until: Some(Duration::ZERO), is_certain: true, is_refused: false }
+    }
+}
+
+/// What a register holds when a life begins.
+fn initial(key: &Key) -> Vec<Write> {
+    match key {
+        Key::Password(account) if *account < super::ACCOUNTS.len() => vec![Write::known(PASSWORD)],
+        // Not registered yet.
+        Key::Password(_) => Vec::new(),
+        Key::Affiliation(..) => vec![Write::known("none")],
+        _ => vec![Write::known("")],
     }
 }
 
 impl Oracle {
     fn writes(&mut self, key: &Key) -> &mut Vec<Write> {
-        let initial = || match key {
-            // Not registered yet.
-            Key::Password(account) if *account < super::ACCOUNTS.len() => vec![Write::known(PASSWORD)],
-            Key::Password(_) => Vec::new(),
-            Key::Affiliation(..) => vec![Write::known("none")],
-            _ => vec![Write::known("")],
-        };
-        self.registers.entry(key.clone()).or_insert_with(initial)
+        self.registers.entry(key.clone()).or_insert_with(|| initial(key))
     }
 
     /// A value that was never used before.
@@ -92,17 +93,11 @@ impl Oracle {
     /// It was told that the value is not there. `for_sure` is false where the disk may know better after a restart.
     pub fn refuse_write(&mut self, key: &Key, write: usize, for_sure: bool) {
         self.writes(key)[write].is_refused = for_sure;
-        self.writes(key)[write].is_abandoned = true;
     }
 
-    /// Who has asked for it has given up.
-    pub fn abandon_write(&mut self, (key, write): &Ticket) {
-        self.writes(key)[*write].is_abandoned = true;
-    }
-
-    /// The server has forgotten what nobody waits for: it was done by now, or never will be.
+    /// The server has forgotten all that it was asked and its clients: it was done by now, or never will be.
     pub fn on_forgotten(&mut self, now: Duration) {
-        for write in self.registers.values_mut().flatten().filter(|write| write.is_abandoned) {
+        for write in self.registers.values_mut().flatten() {
             write.until.get_or_insert(now);
         }
     }
@@ -118,8 +113,10 @@ impl Oracle {
     }
 
     /// The values that a question asked at `asked` may be answered with now.
-    pub fn possible(&mut self, key: &Key, asked: Duration) -> Vec<String> {
-        let writes = self.writes(key);
+    pub fn possible(&self, key: &Key, asked: Duration) -> Vec<String> {
+        let Some(writes) = self.registers.get(key) else {
+            return initial(key).into_iter().map(|write| write.value).collect();
+        };
         let superseded = |write: &Write| {
             let later = |other: &Write| {
                 other.is_certain
@@ -130,6 +127,19 @@ impl Oracle {
         };
         let possible = writes.iter().filter(|write| !write.is_refused && !superseded(write));
         possible.map(|write| write.value.clone()).collect()
+    }
+
+    /// Whether it may have been written after that.
+    pub fn may_have_changed(&self, key: &Key, since: Duration) -> bool {
+        let writes = self.registers.get(key).into_iter().flatten();
+        writes.filter(|write| !write.is_refused).any(|write| write.until.is_none_or(|until| until >= since))
+    }
+
+    /// Whether it was written in between for sure.
+    pub fn has_changed(&self, key: &Key, since: Duration, until: Duration) -> bool {
+        let is_between = |write: &Write| write.from > since && write.until.is_some_and(|done| done < until);
+        let writes = self.registers.get(key).into_iter().flatten();
+        writes.filter(|write| write.is_certain).any(is_between)
     }
 
     /// A question asked at `asked` was answered so.

@@ -28,6 +28,12 @@ pub fn respond(user: &str, password: &str, challenge: &str) -> Option<String> {
     Some(STANDARD.encode(format!("{last},p={}", STANDARD.encode(proof))))
 }
 
+/// Content of `<initial-response/>` with a token that is not bound to the channel (XEP-0484).
+pub fn token(user: &str, token: &str) -> String {
+    let proof = hmac(token.as_bytes(), b"Initiator");
+    STANDARD.encode([user.as_bytes(), b"\0", &proof].concat())
+}
+
 fn hmac(key: &[u8], data: &[u8]) -> Vec<u8> {
     Hmac::<Sha256>::new_from_slice(key).expect("any key will do").chain_update(data).finalize().into_bytes().to_vec()
 }

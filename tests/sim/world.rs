@@ -6,6 +6,7 @@ use std::time::Duration;
 use whinchat::auth::PasswordScheme;
 use whinchat::config::{Config, DomainConfig, Limits};
 
+use super::blocking::may_quarrel;
 use super::device::Device;
 use super::land::{Event, Land};
 use super::oracle::Form;
@@ -33,6 +34,8 @@ pub struct Report {
     pub batches: u64,
     pub store_failures: u64,
     pub logins: u64,
+    /// With tokens.
+    pub token_logins: u64,
     pub resumptions: u64,
     pub faults: BTreeMap<&'static str, Toll>,
 }
@@ -64,6 +67,7 @@ impl Report {
         self.batches += other.batches;
         self.store_failures += other.store_failures;
         self.logins += other.logins;
+        self.token_logins += other.token_logins;
         self.resumptions += other.resumptions;
         for (fault, toll) in &other.faults {
             let sum = self.faults.entry(fault).or_default();
@@ -84,7 +88,7 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "{} events, {} messages received {} times, {} lines in rooms seen {} times, {} times somebody kept out or silenced, {} writes and messages acknowledged, {} values read, {} commits with \
-             {} requests failed, {} logins, {} resumptions",
+             {} requests failed, {} logins, {} by token, {} resumptions",
             self.events,
             self.messages,
             self.received,
@@ -96,6 +100,7 @@ impl std::fmt::Display for Report {
             self.batches,
             self.store_failures,
             self.logins,
+            self.token_logins,
             self.resumptions
         )
     }
@@ -119,6 +124,7 @@ impl World {
         self.run_until(begin + chaos(seed));
         self.make_peace();
         self.check()?;
+        self.unblock_all();
         self.come_again();
         self.check()?;
         self.talk_in_peace();
@@ -254,6 +260,15 @@ impl World {
         }
     }
 
+    /// Who was blocked is heard again, and seen.
+    fn unblock_all(&mut self) {
+        for device in self.devices.iter_mut().filter(|device| device.is_first) {
+            device.ask_blocklist(&mut self.land);
+            device.unblock_all(&mut self.land);
+        }
+        self.settle(Duration::from_secs(120));
+    }
+
     /// All log out and in again: what they had got does not come again.
     fn come_again(&mut self) {
         for device in &mut self.devices {
@@ -270,6 +285,9 @@ impl World {
 
     /// Each message reaches each device once, in the form that it should.
     fn talk_in_peace(&mut self) {
+        for device in self.devices.iter_mut().filter(|device| device.is_first) {
+            device.publish(&mut self.land);
+        }
         let mut said = Vec::new();
         for speaker in (0..self.devices.len()).filter(|index| index % 3 == 0) {
             let hearer = self.land.dice.below(self.devices.len());
@@ -306,6 +324,7 @@ impl World {
             device.ask_roster(&mut self.land);
             device.ask_private(&mut self.land);
             device.ask_vcard(&mut self.land);
+            device.ask_tune(&mut self.land);
             for room in 0..ROOMS.len() {
                 device.ask_room(&mut self.land, room);
             }
@@ -328,6 +347,8 @@ impl World {
         self.land.oracle.check_rooms();
         self.check_pairs();
         self.check_presence();
+        self.check_news();
+        self.land.check_push();
     }
 
     fn state(&self, user: usize, contact: usize) -> &str {
@@ -339,11 +360,10 @@ impl World {
     fn check_pairs(&mut self) {
         let accounts: BTreeSet<usize> = self.devices.iter().map(|device| device.account).collect();
         for &user in &accounts {
-            for &contact in accounts.iter().filter(|contact| **contact != user) {
-                let (own, other) = (self.state(user, contact), self.state(contact, user));
-                let to = own.contains(" to ") || own.contains(" both ");
-                let from = other.contains(" from ") || other.contains(" both ");
-                if to != from {
+            for &contact in accounts.iter().filter(|contact| **contact != user && !may_quarrel(user, **contact)) {
+                let (hears, is_heard) = self.subscription(user, contact);
+                if hears != is_heard {
+                    let (own, other) = (self.state(user, contact), self.state(contact, user));
                     let (user, contact) = (account_name(user), account_name(contact));
                     let what = format!("{user} has {contact} as {own}, which has it as {other}");
                     self.land.oracle.fail(|| what);
@@ -352,19 +372,37 @@ impl World {
         }
     }
 
+    /// Whether a user hears of a contact, and whether the contact means so.
+    fn subscription(&self, user: usize, contact: usize) -> (bool, bool) {
+        let has = |state: &str, names: [&str; 2]| names.iter().any(|name| state.contains(&format!(" {name} ")));
+        let hears = has(self.state(user, contact), ["to", "both"]);
+        (user == contact || hears, user == contact || has(self.state(contact, user), ["from", "both"]))
+    }
+
+    /// The accounts whose presence and news a device gets.
+    pub fn heard_by(&self, device: &Device) -> BTreeSet<usize> {
+        let hears = |other: &usize| self.subscription(device.account, *other) == (true, true);
+        self.devices.iter().map(|other| other.account).filter(hears).collect()
+    }
+
     /// Everybody sees exactly whom he may see.
     fn check_presence(&mut self) {
         for device in &self.devices {
-            let sees = |other: &&Device| {
-                let state = self.state(device.account, other.account);
-                other.account == device.account || state.contains(" to ") || state.contains(" both ")
+            let heard = self.heard_by(device);
+            let others = self.devices.iter().filter(|other| heard.contains(&other.account));
+            let mut expected: Vec<&str> = others.map(Device::jid).collect();
+            expected.sort_unstable();
+            // What two have of each other who have quarrelled may differ.
+            let is_agreed = |jid: &&str| {
+                let other = self.devices.iter().find(|other| other.jid() == *jid);
+                other.is_none_or(|other| {
+                    let (hears, is_heard) = self.subscription(device.account, other.account);
+                    hears == is_heard
+                })
             };
-            let expected: Vec<&str> = self.devices.iter().filter(sees).map(Device::jid).collect();
-            let seen: Vec<&str> = device.seen.iter().map(String::as_str).collect();
-            let mut sorted = expected.clone();
-            sorted.sort_unstable();
-            if sorted != seen {
-                let what = format!("device {} sees {seen:?}, not {sorted:?}", device.index());
+            let seen: Vec<&str> = device.seen.iter().map(String::as_str).filter(is_agreed).collect();
+            if expected != seen {
+                let what = format!("device {} sees {seen:?}, not {expected:?}", device.index());
                 self.land.oracle.fail(|| what);
             }
         }
@@ -391,6 +429,7 @@ impl World {
             batches: self.land.vault.batches,
             store_failures: self.land.vault.failures,
             logins: self.devices.iter().map(|device| device.logins).sum(),
+            token_logins: self.devices.iter().map(|device| device.wallet.logins).sum(),
             resumptions: self.devices.iter().map(|device| device.resumptions).sum(),
             faults: faults.into_iter().map(|(fault, times)| (fault, toll(times))).collect(),
         }

@@ -53,7 +53,7 @@ pub struct Place {
     /// Who is inside, as a moderator was told on request.
     listed: BTreeMap<String, Seen>,
     /// Of a mistake that is made on purpose.
-    listens: bool,
+    listens: Option<usize>,
     /// Numbers of the lines of the archive, as far as it was read.
     archive: Vec<usize>,
     pub has_archive: bool,
@@ -175,7 +175,6 @@ impl Device {
         let id = format!("s{write}");
         let xml =
             format!("<message type='groupchat' id='{id}' to='{}'><subject>{value}</subject></message>", ROOMS[room]);
-        self.hopes.push((key, write));
         self.stanza(land, xml, None);
     }
 
@@ -183,8 +182,7 @@ impl Device {
     fn invite(&mut self, land: &mut Land, room: usize) {
         let account = land.dice.below(NEWCOMER + 1);
         let key = Key::Affiliation(room, account);
-        let write = land.oracle.begin_write(&key, "member", land.now);
-        self.hopes.push((key, write));
+        land.oracle.begin_write(&key, "member", land.now);
         let xml = format!(
             "<message to='{}'><x xmlns='{}'><invite to='{}'/></x></message>",
             ROOMS[room],
@@ -258,6 +256,10 @@ impl Device {
     }
 
     fn affiliate_as(&mut self, land: &mut Land, room: usize, account: usize, value: &str) {
+        // Who does not register in this life must not become the only owner.
+        if account == NEWCOMER && value == "owner" {
+            return;
+        }
         // A room that is not stored yet may be gone tomorrow, and be somebody else's.
         if !land.oracle.has_room(room, land.now) {
             return;
@@ -371,11 +373,14 @@ impl Device {
 
     /// It was put out, was not told, and goes on to hear what is said.
     pub fn overhear(&mut self, land: &mut Land) {
-        for (room, line) in land.overheard.clone() {
-            let place = &self.places[room];
-            if let (true, Some(stay)) = (place.listens, place.stay) {
-                land.oracle.on_line(room, stay, &place.nick, line);
+        for (room, place) in self.places.iter_mut().enumerate() {
+            let (Some(heard), Some(stay)) = (&mut place.listens, place.stay) else { continue };
+            for (_, line) in land.overheard.iter().skip(*heard).filter(|(other, _)| *other == room) {
+                if !land.oracle.rooms.has_seen(room, stay, &[*line]) {
+                    land.oracle.on_line(room, stay, &place.nick, *line);
+                }
             }
+            *heard = land.overheard.len();
         }
     }
 
@@ -423,7 +428,7 @@ impl Device {
         match land.plant {
             Some(Plant::HideDepartures) if kind.is_some() && !is_own => return,
             Some(Plant::LetThemListen) if is_own && (codes.contains("301") || codes.contains("307")) => {
-                self.places[room].listens = true;
+                self.places[room].listens = Some(land.overheard.len());
                 return;
             }
             _ => {}

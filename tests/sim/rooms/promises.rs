@@ -94,7 +94,7 @@ pub struct Entry<'a> {
 
 impl Oracle {
     /// Whether the room is there for sure, and has been since then.
-    pub fn has_room(&mut self, room: usize, since: Duration) -> bool {
+    pub fn has_room(&self, room: usize, since: Duration) -> bool {
         !self.possible(&Key::Description(room), since).iter().any(String::is_empty)
     }
 
