@@ -33,7 +33,7 @@ use crate::core::effects::StoreError;
 /// Time without trouble after which the file is said to work again.
 const CALM: Duration = Duration::from_secs(5);
 
-/// The cache while the file is checked or looked over.
+/// The cache while the file is checked.
 const CHECK_CACHE_BYTES: usize = 512 * 1024;
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
@@ -117,8 +117,8 @@ impl Disk {
         let inner = (self.open)().map_err(redb::Error::Io)?;
         let check = inner.len().map_err(redb::Error::Io)? <= checked_bytes_max;
         // What is read once, for a check, need not fill a cache that is never given back.
-        let is_check = !self.look.is_done && self.is_file;
-        let cache_bytes = if is_check { self.cache_bytes.min(CHECK_CACHE_BYTES) } else { self.cache_bytes };
+        let is_small = check && self.is_file;
+        let cache_bytes = if is_small { self.cache_bytes.min(CHECK_CACHE_BYTES) } else { self.cache_bytes };
         self.look.is_done |= check;
         let backend = self.watched(inner);
         let mut builder = Database::builder();
@@ -168,7 +168,8 @@ impl Disk {
         }
         self.journal = Some(journal);
         if self.look.is_done {
-            self.change_cache();
+            // From now on with the whole cache.
+            self.empty_cache();
         }
         Ok(Ok(()))
     }
@@ -208,8 +209,9 @@ impl Disk {
         let _ = unwinding(|| drop(database));
     }
 
-    /// From now on the cache is as large as it was asked for. A backend that was given may be one that is made anew each time.
-    pub(super) fn change_cache(&mut self) {
+    /// Empties the cache: the next transaction opens the file anew. A backend that was given may be one that is made anew each
+    /// time.
+    pub(super) fn empty_cache(&mut self) {
         if self.is_file {
             self.let_go();
         }

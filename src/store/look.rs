@@ -15,6 +15,8 @@ use super::{Looked, sum};
 const SLICE_BYTES: usize = 128 * 1024;
 /// What a row is counted as beside its bytes.
 const ROW_BYTES: usize = 32;
+/// After so many slices the cache is emptied, which would be full of what nobody waits for.
+const SLICES_CACHED: u32 = 4;
 
 /// How far the look has come.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ pub(super) struct Look {
     rows: u64,
     pub(super) damaged: u64,
     pub(super) is_done: bool,
+    slices: u32,
 }
 
 impl Disk {
@@ -40,9 +43,12 @@ impl Disk {
                 self.look.is_done = true;
                 self.on_failure(error);
             }
+            self.look.slices += 1;
             if self.look.is_done {
                 self.tell();
-                self.change_cache();
+            }
+            if self.look.is_done || self.look.slices.is_multiple_of(SLICES_CACHED) {
+                self.empty_cache();
             }
         }
         Looked { rows: self.look.rows, damaged: self.look.damaged, is_done: self.look.is_done }

@@ -21,7 +21,7 @@ use crate::core::effects::{StoreError, StoreReply, StoreRequest, Ticket};
 const BATCH_MAX: usize = 4096;
 
 /// Time without a request after which the look over what is stored goes a step further.
-const LOOK_PAUSE: Duration = Duration::from_millis(50);
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
 /// What the storage thread has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
