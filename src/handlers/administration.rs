@@ -62,7 +62,15 @@ const TEXT: Question = ask("announcement", "Announcement", Input::Texts);
 const PAGE: &[Question] = &[Question {
     var: "max_items",
     label: "Accounts on one page",
-    input: Input::One(&[("25", "25"), ("50", "50"), ("75", "75"), ("100", "100"), ("150", "150"), ("200", "200"), ("none", "All")]),
+    input: Input::One(&[
+        ("25", "25"),
+        ("50", "50"),
+        ("75", "75"),
+        ("100", "100"),
+        ("150", "150"),
+        ("200", "200"),
+        ("none", "All"),
+    ]),
     required: false,
 }];
 const DELAY: Question = Question {
@@ -87,9 +95,13 @@ pub(super) const COMMANDS: &[Command] = &[
         &[ACCOUNT, PASSWORD, ask("password-verify", "The password again", Input::Secret)],
         add
     ),
-    command!("delete-user", "Delete users", "All that they have here is deleted too, for good.", ACCOUNTS, |cx, call, form| {
-        for_each(cx, call, form, Act::Delete)
-    }),
+    command!(
+        "delete-user",
+        "Delete users",
+        "All that they have here is deleted too, for good.",
+        ACCOUNTS,
+        |cx, call, form| { for_each(cx, call, form, Act::Delete) }
+    ),
     command!(
         "disable-user",
         "Disable users",
@@ -116,9 +128,22 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     command!("user-stats", "Look at a user", "", &[ACCOUNT], stats),
     command!("get-registered-users-num", "Number of users", "", &[], |cx, call, _| count(cx, call, Group::Registered)),
-    command!("get-disabled-users-num", "Number of disabled users", "", &[], |cx, call, _| count(cx, call, Group::Disabled)),
-    command!("get-online-users-num", "Number of users who are online", "", &[], |cx, call, _| count(cx, call, Group::Online)),
-    command!("get-registered-users-list", "List of users", "", PAGE, |cx, call, form| list(cx, call, form, Group::Registered)),
+    command!("get-disabled-users-num", "Number of disabled users", "", &[], |cx, call, _| count(
+        cx,
+        call,
+        Group::Disabled
+    )),
+    command!("get-online-users-num", "Number of users who are online", "", &[], |cx, call, _| count(
+        cx,
+        call,
+        Group::Online
+    )),
+    command!("get-registered-users-list", "List of users", "", PAGE, |cx, call, form| list(
+        cx,
+        call,
+        form,
+        Group::Registered
+    )),
     command!("get-disabled-users-list", "List of disabled users", "", PAGE, |cx, call, form| {
         list(cx, call, form, Group::Disabled)
     }),

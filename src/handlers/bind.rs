@@ -28,7 +28,8 @@ pub(super) const HANDLER: Handler = Handler {
     ..Handler::EMPTY
 };
 
-pub(super) const CONFLICT: StreamError = StreamError::new("conflict", "Another client has logged in with this resource.");
+pub(super) const CONFLICT: StreamError =
+    StreamError::new("conflict", "Another client has logged in with this resource.");
 
 fn advertise(_: &Core, _: &Stream, phase: StreamPhase, w: &mut Writer<'_>) {
     if phase == StreamPhase::Authed {
@@ -113,10 +114,11 @@ fn fail(core: &mut Core, now: Now, conn: ConnId, id: Option<&str>, error: Stanza
 }
 
 fn start(core: &mut Core, now: Now, conn: ConnId, request: Request, out: &mut Outputs) {
-    let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, record: Activated, out: &mut Outputs| match record {
-        Ok(record) => finish(core, now, conn, &request, record, out),
-        Err(error) => fail(core, now, conn, Some(&request.id), error, out),
-    });
+    let then =
+        Box::new(move |core: &mut Core, now: Now, conn: ConnId, record: Activated, out: &mut Outputs| match record {
+            Ok(record) => finish(core, now, conn, &request, record, out),
+            Err(error) => fail(core, now, conn, Some(&request.id), error, out),
+        });
     activate(core, now, conn, then, out);
 }
 
@@ -137,10 +139,13 @@ pub(super) fn activate(core: &mut Core, now: Now, conn: ConnId, then: ThenActiva
     }
     // Before the account is read, so that nothing comes between its record and its use.
     if shared_contacts::is_unread(core, &user) {
-        let go_on = Box::new(move |core: &mut Core, now: Now, conn: ConnId, read: Result<(), _>, out: &mut Outputs| match read {
-            Ok(()) => activate(core, now, conn, then, out),
-            Err(error) => then(core, now, conn, Err(StanzaError::from(error)), out),
-        });
+        let go_on =
+            Box::new(
+                move |core: &mut Core, now: Now, conn: ConnId, read: Result<(), _>, out: &mut Outputs| match read {
+                    Ok(()) => activate(core, now, conn, then, out),
+                    Err(error) => then(core, now, conn, Err(StanzaError::from(error)), out),
+                },
+            );
         return shared_contacts::read(core, conn, &user, go_on, out);
     }
     let owner = user.clone();

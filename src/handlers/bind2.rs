@@ -179,14 +179,7 @@ fn finish(
 }
 
 /// Ends the earlier sessions of a client.
-fn end_earlier(
-    core: &mut Core,
-    now: Now,
-    conn: ConnId,
-    jid: &FullJid,
-    client: Option<ClientId>,
-    out: &mut Outputs,
-) {
+fn end_earlier(core: &mut Core, now: Now, conn: ConnId, jid: &FullJid, client: Option<ClientId>, out: &mut Outputs) {
     let (Some(client), Some(account)) = (client, core.accounts.find_mut(jid.bare())) else { return };
     let is_same = |state: &State| state.client.as_deref() == Some(&client);
     let resources = account.resources.iter();

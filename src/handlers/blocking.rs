@@ -145,7 +145,13 @@ fn on_blocked(core: &mut Core, user: &BareJid, before: &Blocklist, after: Blockl
     let added = after.without(before);
     // Contacts see the account leave as long as they still may hear of it.
     for contact in matching(core, user, &added) {
-        presence::hide_from(core, user, &contact, |jid| added.blocks_prepared(jid) && !before.blocks_prepared(jid), out);
+        presence::hide_from(
+            core,
+            user,
+            &contact,
+            |jid| added.blocks_prepared(jid) && !before.blocks_prepared(jid),
+            out,
+        );
     }
     apply(core, user, after);
     push(core, user, "block", added.jids(), out);

@@ -121,7 +121,11 @@ fn is_eligible(frame: &Frame<'_>) -> bool {
     match frame.type_ {
         Some("groupchat" | "headline" | "error") => return false,
         // Nothing in it says no without naming one of these.
-        Some("chat") if !frame.xml.contains(ns::CARBONS) && !frame.xml.contains(ns::HINTS) && !frame.xml.contains(ns::MUC_USER) => {
+        Some("chat")
+            if !frame.xml.contains(ns::CARBONS)
+                && !frame.xml.contains(ns::HINTS)
+                && !frame.xml.contains(ns::MUC_USER) =>
+        {
             return true;
         }
         _ => {}
@@ -133,11 +137,15 @@ fn is_eligible(frame: &Frame<'_>) -> bool {
 pub(super) fn is_copied(message: &Element<'_>) -> bool {
     let kind = message.attr("type");
     let has = |name, ns| message.child(name, ns).is_some();
-    if matches!(kind, Some("groupchat" | "headline" | "error")) || has("private", ns::CARBONS) || has("no-copy", ns::HINTS) {
+    if matches!(kind, Some("groupchat" | "headline" | "error"))
+        || has("private", ns::CARBONS)
+        || has("no-copy", ns::HINTS)
+    {
         return false;
     }
     let belongs = |child: Element<'_>| {
-        matches!(child.ns(), ns::RECEIPTS | ns::CHAT_STATES | ns::MARKERS | ns::MUC_USER | ns::MUC_INVITE) || child.is("body", ns::CLIENT)
+        matches!(child.ns(), ns::RECEIPTS | ns::CHAT_STATES | ns::MARKERS | ns::MUC_USER | ns::MUC_INVITE)
+            || child.is("body", ns::CLIENT)
     };
     kind == Some("chat") || message.children().any(belongs)
 }

@@ -246,9 +246,13 @@ fn execute(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     };
     let now = cx.now.mono;
     cx.core.shared.commands.0.retain(|_, session| session.until > now);
-    let session = cx.core.shared.commands.0.get(id).filter(|session| {
-        session.user == user && std::ptr::eq(session.command.node, command.node)
-    });
+    let session = cx
+        .core
+        .shared
+        .commands
+        .0
+        .get(id)
+        .filter(|session| session.user == user && std::ptr::eq(session.command.node, command.node));
     let Some(pages) = session.map(|session| session.pages.clone()) else {
         return Err(if is_id(id) {
             with(StanzaError::NOT_ALLOWED, "session-expired")
@@ -313,7 +317,11 @@ fn begin(
     }
     let id: Box<str> = cx.core.ids.next_id().into();
     let until = cx.now.mono + SESSION_TIME;
-    cx.core.shared.commands.add(id.clone(), Session { user: user.clone(), command, until, pages: None }, cx.now.mono)?;
+    cx.core.shared.commands.add(
+        id.clone(),
+        Session { user: user.clone(), command, until, pages: None },
+        cx.now.mono,
+    )?;
     let host = iq.addressee.as_str().to_owned();
     let call = Call { iq: iq.park(), host, user, pages: None, command, session: id };
     if command.questions.is_empty() || form.is_some() {

@@ -10,14 +10,13 @@ use crate::core::stream::{Phase, Stream};
 use crate::handlers::StreamPhase;
 use crate::xml::{Frame, Tree};
 
-pub(super) const HANDLER: Handler =
-    Handler {
-        name: "csi",
-        spec: "XEP-0352 1.0.0",
-        stream_features: Some(advertise),
-        bind2_feature: Some(ns::CSI),
-        ..Handler::EMPTY
-    };
+pub(super) const HANDLER: Handler = Handler {
+    name: "csi",
+    spec: "XEP-0352 1.0.0",
+    stream_features: Some(advertise),
+    bind2_feature: Some(ns::CSI),
+    ..Handler::EMPTY
+};
 
 fn advertise(_: &Core, _: &Stream, phase: StreamPhase, w: &mut Writer<'_>) {
     if phase.is_authed() {
@@ -43,6 +42,7 @@ pub(super) fn is_typing_only(frame: &Frame<'_>) -> bool {
     if frame.children == 0 || !frame.xml.contains(ns::CHAT_STATES) {
         return false;
     }
-    let quiet = |child: Element<'_>| matches!(child.ns(), ns::CHAT_STATES | ns::HINTS) || child.is("thread", ns::CLIENT);
+    let quiet =
+        |child: Element<'_>| matches!(child.ns(), ns::CHAT_STATES | ns::HINTS) || child.is("thread", ns::CLIENT);
     Tree::of(frame).root().children().all(quiet)
 }

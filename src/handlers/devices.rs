@@ -3,9 +3,9 @@
 //! A phone that was lost logs in with its token and needs no password. Its owner sees here which devices have one, by the names
 //! that they gave themselves, and takes it away; the device's session ends with it. Nobody else is shown that list.
 
+use super::bind2;
 use super::commands::{Audience, Call, Command};
 use super::prelude::*;
-use super::bind2;
 use crate::core::error::StreamError;
 use crate::core::form::{self, Form};
 use crate::core::parked::Waiting;
@@ -60,7 +60,12 @@ fn show(call: &Call, conn: ConnId, clients: &[Client], out: &mut Outputs) {
     };
     let options: Vec<_> = clients.iter().map(option).collect();
     call.ask(conn, out, |w| {
-        form::open_titled(w, NODE, "Your devices", "Those that you choose are logged out, and need your password again.");
+        form::open_titled(
+            w,
+            NODE,
+            "Your devices",
+            "Those that you choose are logged out, and need your password again.",
+        );
         form::choice(w, FIELD, "To be logged out", &options);
     });
 }

@@ -100,7 +100,8 @@ fn host_info(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     }
     let Cx { core, out, conn, .. } = cx;
     let host = core.hosts.iter().find(|host| host.name == iq.addressee.as_str()).ok_or(StanzaError::ITEM_NOT_FOUND)?;
-    if node.is_some_and(|node| node.strip_prefix(CAPS_NODE).and_then(|rest| rest.strip_prefix('#')) != Some(&host.caps)) {
+    if node.is_some_and(|node| node.strip_prefix(CAPS_NODE).and_then(|rest| rest.strip_prefix('#')) != Some(&host.caps))
+    {
         return Err(StanzaError::ITEM_NOT_FOUND);
     }
     out.reply(*conn, iq, |w| {
@@ -252,7 +253,9 @@ mod tests {
             write_account_info(&mut Writer::new(&mut account), archive);
             let named = memchr::memmem::find_iter(&account, ns::MAM).count();
             assert_eq!(named, expected);
-            assert!(features.contains(&ns::STANZA_ID) && memchr::memmem::find(&account, ns::STANZA_ID.as_bytes()).is_some());
+            assert!(
+                features.contains(&ns::STANZA_ID) && memchr::memmem::find(&account, ns::STANZA_ID.as_bytes()).is_some()
+            );
         }
     }
 

@@ -166,13 +166,14 @@ pub(super) fn authenticate(
     if let Some(login) = core.login_mut(conn) {
         login.guessed = Some(user.clone());
     }
-    let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
-        Ok(Stored::Tokens(tokens)) => match check(core, now, &attempt, &tokens) {
-            Ok(verdict) => settle(core, now, conn, attempt, verdict, out),
-            Err(error) => core.refuse_login(now, conn, error, out),
-        },
-        Ok(_) | Err(_) => core.refuse_login(now, conn, SaslError::TemporaryAuthFailure, out),
-    });
+    let then =
+        Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+            Ok(Stored::Tokens(tokens)) => match check(core, now, &attempt, &tokens) {
+                Ok(verdict) => settle(core, now, conn, attempt, verdict, out),
+                Err(error) => core.refuse_login(now, conn, error, out),
+            },
+            Ok(_) | Err(_) => core.refuse_login(now, conn, SaslError::TemporaryAuthFailure, out),
+        });
     core.ask(StoreRequest::Tokens { user, client }, Waiting::Stream { conn, then }, out);
 }
 
@@ -227,15 +228,16 @@ fn settle(core: &mut Core, now: Now, conn: ConnId, attempt: Attempt, verdict: Ve
     let Some(change) = change else { return enter(core, now, conn, attempt.user, &response, issued, out) };
     let must_last = attempt.count.is_some() || attempt.invalidate;
     let (user, client) = (attempt.user.clone(), core.token_secret.place(&attempt.user, &attempt.client));
-    let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
-        Ok(_) => enter(core, now, conn, attempt.user, &response, issued, out),
-        Err(StoreError::NotFound | StoreError::Conflict | StoreError::NoAccount) => {
-            core.refuse_login(now, conn, SaslError::NotAuthorized, out);
-        }
-        Err(_) if must_last => core.refuse_login(now, conn, SaslError::TemporaryAuthFailure, out),
-        // With a full disk people can still log in; the token stays as it is.
-        Err(_) => enter(core, now, conn, attempt.user, &response, None, out),
-    });
+    let then =
+        Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+            Ok(_) => enter(core, now, conn, attempt.user, &response, issued, out),
+            Err(StoreError::NotFound | StoreError::Conflict | StoreError::NoAccount) => {
+                core.refuse_login(now, conn, SaslError::NotAuthorized, out);
+            }
+            Err(_) if must_last => core.refuse_login(now, conn, SaslError::TemporaryAuthFailure, out),
+            // With a full disk people can still log in; the token stays as it is.
+            Err(_) => enter(core, now, conn, attempt.user, &response, None, out),
+        });
     let request = StoreRequest::TokenChange { user, client, at: now.utc, change: Box::new(change) };
     core.ask(request, Waiting::Stream { conn, then }, out);
 }

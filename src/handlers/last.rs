@@ -34,7 +34,9 @@ fn peer(cx: &mut Cx<'_>, iq: &Iq<'_>) -> Handled {
     if let Some(account) = cx.core.accounts.find(iq.addressee.as_str())
         && presence::is_available(account)
     {
-        if !shared_contacts::is_seen(cx.core, account, asker.as_str()) || account.per.blocking.blocks_prepared(asker.as_str()) {
+        if !shared_contacts::is_seen(cx.core, account, asker.as_str())
+            || account.per.blocking.blocks_prepared(asker.as_str())
+        {
             return Err(StanzaError::FORBIDDEN);
         }
         tell(cx.out, cx.conn, iq, 0, "");

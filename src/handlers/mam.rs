@@ -11,9 +11,9 @@ use super::prelude::*;
 use crate::core::archive::{ArchiveDefault, ArchiveId, ArchiveIds, ArchivePage, ArchivePaging, ArchivePrefs};
 use crate::core::form;
 use crate::jid::Jid;
+pub(crate) use copy::on_put;
 pub(super) use copy::{Copy, Verdict, is_archiving, is_lasting, lasts, push_stanza_id, without};
 pub(super) use query::{parse_filter, parse_paging};
-pub(crate) use copy::on_put;
 
 pub(super) const HANDLER: Handler = Handler {
     name: "mam",
@@ -210,13 +210,19 @@ fn parse_prefs(element: &Element<'_>) -> Result<ArchivePrefs, StanzaError> {
     let list = |name| -> Result<Vec<Jid>, StanzaError> {
         let Some(list) = element.child(name, ns::MAM) else { return Ok(Vec::new()) };
         let jids = list.children().filter(|child| child.is("jid", ns::MAM));
-        let mut jids: Vec<Jid> =
-            jids.map(|jid| Jid::parse(&jid.text())).collect::<Result<_, _>>().map_err(|_| StanzaError::JID_MALFORMED)?;
+        let mut jids: Vec<Jid> = jids
+            .map(|jid| Jid::parse(&jid.text()))
+            .collect::<Result<_, _>>()
+            .map_err(|_| StanzaError::JID_MALFORMED)?;
         jids.sort_unstable();
         jids.dedup();
         Ok(jids)
     };
-    Ok(ArchivePrefs { default: default.ok_or(StanzaError::BAD_REQUEST)?, always: list("always")?, never: list("never")? })
+    Ok(ArchivePrefs {
+        default: default.ok_or(StanzaError::BAD_REQUEST)?,
+        always: list("always")?,
+        never: list("never")?,
+    })
 }
 
 fn on_prefs_stored(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {

@@ -147,8 +147,12 @@ pub(super) fn keep_again(
     let sender = message.attr("from").and_then(|from| core.session_of(from)).unwrap_or(ConnId::NOBODY);
     let mut id = Vec::new();
     escape_attr(message.attr("id").unwrap_or_default(), &mut id);
-    let head =
-        Box::new(BounceHead { id: Some(String::from_utf8_lossy(&id).into()), to: to.as_str().into(), counted: false, wakes: false });
+    let head = Box::new(BounceHead {
+        id: Some(String::from_utf8_lossy(&id).into()),
+        to: to.as_str().into(),
+        counted: false,
+        wakes: false,
+    });
     // Only we give such ids: the account's archive has it.
     let given = |child: &Element<'_>| child.is("stanza-id", ns::STANZA_ID) && child.attr("by") == Some(to.bare());
     let archived = message.children().find(given).and_then(|child| ArchiveId::parse(child.attr("id")?));

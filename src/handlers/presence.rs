@@ -283,7 +283,8 @@ fn write_bare(buf: &mut Vec<u8>, resource: &Resource, to: &str) {
 /// A broadcast has many receivers; each that is full holds the sender back.
 fn press_receivers(core: &mut Core, conn: ConnId, jid: &BareJid, out: &mut Outputs) {
     let Some(account) = core.accounts.find(jid.as_str()) else { return };
-    let receivers = shared_contacts::watchers(core, account).chain([jid]).filter_map(|jid| core.accounts.find(jid.as_str()));
+    let receivers =
+        shared_contacts::watchers(core, account).chain([jid]).filter_map(|jid| core.accounts.find(jid.as_str()));
     let receivers = receivers.flat_map(|account| &account.resources).map(|resource| resource.conn);
     let full: Vec<ConnId> = receivers.filter(|conn| out.wire.pending(*conn) > core.limits.output_pause).collect();
     for receiver in full {
@@ -343,7 +344,8 @@ fn leave(core: &mut Core, now: Now, conn: ConnId, account: AccountId, xml: &[u8]
 /// The end of presence to one who got it directly. `told` is the account if its subscribers have been told already.
 fn send_direct(core: &Core, to: &Jid, xml: &[u8], told: Option<&Account>, out: &mut Outputs) {
     let Some(account) = core.accounts.find(to.bare()) else { return };
-    let covered = told.is_some_and(|told| told.jid.as_str() == to.bare() || shared_contacts::is_seen(core, told, to.bare()));
+    let covered =
+        told.is_some_and(|told| told.jid.as_str() == to.bare() || shared_contacts::is_seen(core, told, to.bare()));
     for receiver in &account.resources {
         let available = receiver.per.presence.is_available();
         let meant = to.resource().map_or(available, |name| receiver.jid.resource() == name);
@@ -459,8 +461,8 @@ fn answer_probe(
     if found.is_some_and(|found| !may_reach(asker, conn, found)) {
         return;
     }
-    let is_subscribed = shared_contacts::sees(core, asker, to.bare())
-        && found.is_none_or(|found| shows_itself(core, found, asker));
+    let is_subscribed =
+        shared_contacts::sees(core, asker, to.bare()) && found.is_none_or(|found| shows_itself(core, found, asker));
     if !own && !is_subscribed {
         return answer_directed_probe(core, asker, conn, frame, to, out);
     }
@@ -528,13 +530,26 @@ pub(super) fn hide(core: &Core, owner: &BareJid, watcher: &BareJid, out: &mut Ou
 }
 
 /// Resources of a contact are about to be blocked, those that `covered` says: each sees the other leave.
-pub(super) fn hide_from(core: &Core, user: &BareJid, contact: &BareJid, covered: impl Fn(&str) -> bool, out: &mut Outputs) {
+pub(super) fn hide_from(
+    core: &Core,
+    user: &BareJid,
+    contact: &BareJid,
+    covered: impl Fn(&str) -> bool,
+    out: &mut Outputs,
+) {
     tell_each_other(core, user, contact, covered, unavailable_from, out);
 }
 
 /// They are no longer blocked: each sees the other again.
-pub(super) fn show_to(core: &mut Core, user: &BareJid, contact: &BareJid, covered: impl Fn(&str) -> bool, out: &mut Outputs) {
-    let last = |resource: &Resource| resource.per.presence.available.as_ref().map_or(Vec::new(), |last| last.xml.to_vec());
+pub(super) fn show_to(
+    core: &mut Core,
+    user: &BareJid,
+    contact: &BareJid,
+    covered: impl Fn(&str) -> bool,
+    out: &mut Outputs,
+) {
+    let last =
+        |resource: &Resource| resource.per.presence.available.as_ref().map_or(Vec::new(), |last| last.xml.to_vec());
     tell_each_other(core, user, contact, covered, last, out);
     for (owner, watcher) in [(user, contact), (contact, user)] {
         let account = core.accounts.find(owner.as_str());
@@ -554,7 +569,9 @@ fn tell_each_other(
     told: impl Fn(&Resource) -> Vec<u8>,
     out: &mut Outputs,
 ) {
-    let (Some(user), Some(contact)) = (core.accounts.find(user.as_str()), core.accounts.find(contact.as_str())) else { return };
+    let (Some(user), Some(contact)) = (core.accounts.find(user.as_str()), core.accounts.find(contact.as_str())) else {
+        return;
+    };
     for (owner, watcher) in [(user, contact), (contact, user)] {
         let to = watcher.jid.as_str();
         if !shared_contacts::is_seen(core, owner, to) || !on_speaking_terms(owner, watcher) {

@@ -175,7 +175,9 @@ fn send(core: &Core, to: &Jid, stanza: &[u8], out: &mut Outputs) -> Result<(), &
     let account = core.accounts.find(to.bare()).ok_or("it is not connected")?;
     let meant = match to.resource() {
         Some(name) => account.resource_named(name),
-        None => account.resources.iter().find(|own| presence::is_available(account) && own.per.presence.takes_messages()),
+        None => {
+            account.resources.iter().find(|own| presence::is_available(account) && own.per.presence.takes_messages())
+        }
     };
     let resource = meant.filter(|own| !own.conn.is_ghost()).ok_or("it is not connected")?;
     out.wire.stanza(resource.conn, |buf| buf.extend_from_slice(stanza));

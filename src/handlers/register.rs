@@ -63,11 +63,8 @@ pub(crate) fn before_login(core: &mut Core, now: Now, conn: ConnId, frame: &Fram
     let query = tree.root().only_child().filter(|query| query.is("query", ns::REGISTER));
     let Some(query) = query else { return false };
     let Some(stream) = core.streams.get(conn) else { return false };
-    let parked = Box::new(ParkedIq {
-        id: frame.id.unwrap_or_default().into(),
-        to: frame.to.map(Into::into),
-        note: None,
-    });
+    let parked =
+        Box::new(ParkedIq { id: frame.id.unwrap_or_default().into(), to: frame.to.map(Into::into), note: None });
     let done = match frame.type_ {
         _ if parked.id.is_empty() => Err(StanzaError::BAD_REQUEST),
         _ if !open_on(core, stream, stream.secure, stream.listener) => {
@@ -115,8 +112,9 @@ fn create(
     let incomplete = StanzaError::NOT_ACCEPTABLE.text("A user name and a password are needed.");
     let username = field(query, "username").filter(|name| !name.is_empty()).ok_or(incomplete)?;
     let password = Zeroizing::new(field(query, "password").ok_or(incomplete)?);
-    let user = BareJid::from_parts(&username, core.host_name(conn))
-        .map_err(|_| StanzaError::NOT_ACCEPTABLE.text("This user name holds characters that an address cannot have."))?;
+    let user = BareJid::from_parts(&username, core.host_name(conn)).map_err(|_| {
+        StanzaError::NOT_ACCEPTABLE.text("This user name holds characters that an address cannot have.")
+    })?;
     if mixes_scripts(user.local().unwrap_or_default()) {
         return Err(StanzaError::NOT_ACCEPTABLE.text("This user name mixes alphabets."));
     }
@@ -133,22 +131,23 @@ fn create(
         return Err(StanzaError::RESOURCE_CONSTRAINT.text("The server is busy."));
     }
     let parked = ParkedIq { id: parked.id.clone(), to: parked.to.clone(), note: None };
-    let then = Box::new(move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
-        Ok(_) => {
-            log::info!("account {user} was registered");
-            out.reply_empty(conn, &parked);
-            shared_contacts::on_added(core, &user, out);
-        }
-        Err(error) => {
-            // A name that is taken counts: the answers would tell which accounts there are as fast as somebody asks.
-            if let Some(peer) = core.streams.get(conn).map(|stream| stream.peer)
-                && error != StoreError::Conflict
-            {
-                core.shared.register.undo(peer);
+    let then =
+        Box::new(move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+            Ok(_) => {
+                log::info!("account {user} was registered");
+                out.reply_empty(conn, &parked);
+                shared_contacts::on_added(core, &user, out);
             }
-            out.reply_error(conn, &parked, error.into());
-        }
-    });
+            Err(error) => {
+                // A name that is taken counts: the answers would tell which accounts there are as fast as somebody asks.
+                if let Some(peer) = core.streams.get(conn).map(|stream| stream.peer)
+                    && error != StoreError::Conflict
+                {
+                    core.shared.register.undo(peer);
+                }
+                out.reply_error(conn, &parked, error.into());
+            }
+        });
     let user = BareJid::from_parts(&username, core.host_name(conn)).map_err(|_| StanzaError::NOT_ACCEPTABLE)?;
     let request = StoreRequest::AccountCreate { user, password: password.into(), at: now.utc };
     core.ask(request, Waiting::Stream { conn, then }, out);
@@ -273,7 +272,8 @@ mod tests {
 
     #[test]
     fn names_in_one_alphabet() {
-        for name in ["juliet", "juliet42", "zoë", "джульетта", "ιουλιέτα", "j.o-h_n", "李42", "李wei"] {
+        for name in ["juliet", "juliet42", "zoë", "джульетта", "ιουλιέτα", "j.o-h_n", "李42", "李wei"]
+        {
             assert!(!mixes_scripts(name), "{name}");
         }
         for name in ["julіet", "аdmin", "οlga"] {

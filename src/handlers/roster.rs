@@ -19,10 +19,7 @@ pub(super) const HANDLER: Handler = Handler {
     name: "roster",
     spec: "RFC 6121 section 2",
     features: &[ns::ROSTER],
-    routes: &[
-        iq_get(Target::Account, ns::ROSTER, "query", get),
-        iq_set(Target::Account, ns::ROSTER, "query", set),
-    ],
+    routes: &[iq_get(Target::Account, ns::ROSTER, "query", get), iq_set(Target::Account, ns::ROSTER, "query", set)],
     stream_features: Some(advertise),
     ..Handler::EMPTY
 };
@@ -174,7 +171,8 @@ enum Change {
 impl Change {
     fn parse(query: &Element<'_>, limits: &Limits) -> Result<Change, StanzaError> {
         let item = query.only_child().filter(|item| item.is("item", ns::ROSTER)).ok_or(StanzaError::BAD_REQUEST)?;
-        let jid = JidRef::parse(item.attr("jid").ok_or(StanzaError::BAD_REQUEST)?).map_err(|_| StanzaError::JID_MALFORMED)?;
+        let jid =
+            JidRef::parse(item.attr("jid").ok_or(StanzaError::BAD_REQUEST)?).map_err(|_| StanzaError::JID_MALFORMED)?;
         if !jid.is_bare() {
             return Err(StanzaError::BAD_REQUEST.text("A roster item is a bare JID."));
         }

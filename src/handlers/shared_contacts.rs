@@ -240,7 +240,9 @@ pub(super) fn read(core: &mut Core, conn: ConnId, user: &BareJid, then: ThenRead
         let done = match reply {
             Ok(Stored::SharedContacts(members)) => {
                 // Another stream may have read it meanwhile, and more have come since.
-                if let Some(circle) = core.shared.shared_contacts.of_mut(&user).filter(|circle| circle.members.is_none()) {
+                if let Some(circle) =
+                    core.shared.shared_contacts.of_mut(&user).filter(|circle| circle.members.is_none())
+                {
                     circle.members = Some(BTreeMap::new());
                     for (jid, name) in &members {
                         circle.put(jid, if name.is_empty() { plain_name(jid) } else { name });

@@ -116,14 +116,7 @@ fn fail(conn: ConnId, error: StanzaError, handled: Option<u32>, out: &mut Output
 }
 
 /// The stream does not get the session that it wants to resume: it is told at once, or with the success of its log-in.
-fn refuse(
-    core: &mut Core,
-    now: Now,
-    conn: ConnId,
-    error: StanzaError,
-    handled: Option<u32>,
-    out: &mut Outputs,
-) {
+fn refuse(core: &mut Core, now: Now, conn: ConnId, error: StanzaError, handled: Option<u32>, out: &mut Outputs) {
     match sasl2::completion(core, conn) {
         Some(completion) => {
             completion.add(|w| write_failed(w, error, handled));
@@ -525,7 +518,8 @@ fn deliver_copied(core: &mut Core, sent: Sent, copy: &Element<'_>, xml: &[u8], o
     let Some(message) = carbons::received(copy) else { return };
     let Some(Ok(Some(gone))) = message.attr("to").map(|to| JidRef::parse(to).map(|to| to.to_full())) else { return };
     // As it was, without the namespace that a copy has to name.
-    let inner = xml.get(message.range()).and_then(|inner| inner.strip_prefix(HEAD)?.strip_prefix(b" xmlns='jabber:client'"));
+    let inner =
+        xml.get(message.range()).and_then(|inner| inner.strip_prefix(HEAD)?.strip_prefix(b" xmlns='jabber:client'"));
     let Some(inner) = inner else { return };
     message::deliver_again(core, &gone, sent, message.attr("type"), &message, &[HEAD, inner].concat(), out);
 }

@@ -15,8 +15,7 @@ use crate::jid::{BareJid, JidRef};
 use crate::xml::writer::escape_attr;
 use crate::xml::{Frame, Tree};
 
-pub(super) const HANDLER: Handler =
-    Handler { name: "subscription", spec: "RFC 6121 section 3", ..Handler::EMPTY };
+pub(super) const HANDLER: Handler = Handler { name: "subscription", spec: "RFC 6121 section 3", ..Handler::EMPTY };
 
 /// A subscription stanza: stored on both sides first, told after ([`on_stored`]).
 #[expect(clippy::too_many_arguments, reason = "what a stanza's handler gets, and what kind it is")]

@@ -51,12 +51,13 @@ pub(super) fn start(
         return fast::issue(core, now, conn, user, request, data, out);
     }
     let store = StoreRequest::Credentials { user: user.clone() };
-    let then = Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
-        Ok(Stored::Credentials(Some(before))) if before.lacks(HASH, &core.password_scheme) => {
-            offer(core, conn, user, before, request, &data, out);
-        }
-        _ => fast::issue(core, now, conn, user, request, data, out),
-    });
+    let then =
+        Box::new(move |core: &mut Core, now: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
+            Ok(Stored::Credentials(Some(before))) if before.lacks(HASH, &core.password_scheme) => {
+                offer(core, conn, user, before, request, &data, out);
+            }
+            _ => fast::issue(core, now, conn, user, request, data, out),
+        });
     core.ask(store, Waiting::Stream { conn, then }, out);
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Nobody may set another's. A vCard that does not exist and an account that does not exist give the same answer.
 
-use super::{avatar, pep, shared_contacts};
 use super::prelude::*;
+use super::{avatar, pep, shared_contacts};
 use crate::core::parked::Waiting;
 use crate::jid::BareJid;
 
@@ -42,11 +42,7 @@ fn on_relation(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaErro
     let Stored::Relation { exists: true, .. } = reply? else { return Err(StanzaError::ITEM_NOT_FOUND) };
     let user = BareJid::from_prepared(iq.note.as_deref().unwrap_or_default());
     let iq = Box::new(ParkedIq { id: iq.id.clone(), to: iq.to.clone(), note: None });
-    core.ask(
-        StoreRequest::DocumentGet { user, key: DocumentKey::Vcard },
-        Waiting::Iq { conn, iq, then: on_read },
-        out,
-    );
+    core.ask(StoreRequest::DocumentGet { user, key: DocumentKey::Vcard }, Waiting::Iq { conn, iq, then: on_read }, out);
     Ok(())
 }
 

@@ -50,7 +50,8 @@ pub(in super::super) struct Verdict {
 impl Verdict {
     /// For a message worth keeping.
     pub(in super::super) fn of(core: &mut Core, now: Now, from: &Jid, to: &JidRef<'_>) -> Verdict {
-        let sender = if from.local().is_some() { keeps(core, from.bare(), from.domain(), to.as_str()) } else { Keep::No };
+        let sender =
+            if from.local().is_some() { keeps(core, from.bare(), from.domain(), to.as_str()) } else { Keep::No };
         let to_oneself = to.bare() == from.bare();
         let receiver = if to_oneself { Keep::No } else { keeps(core, to.bare(), to.domain(), from.as_str()) };
         let mut verdict = Verdict { id: ArchiveId::default(), sender, receiver };
@@ -136,7 +137,12 @@ impl<'m> Copy<'m> {
     pub(in super::super) fn storing(&self, core: &mut Core) -> Box<BounceHead> {
         let counted = sm::on_storing(core, self.conn);
         let own = core.accounts.get(self.account).jid.as_str();
-        Box::new(BounceHead { id: self.frame.id.map(Into::into), to: self.frame.to.unwrap_or(own).into(), counted, wakes: false })
+        Box::new(BounceHead {
+            id: self.frame.id.map(Into::into),
+            to: self.frame.to.unwrap_or(own).into(),
+            counted,
+            wakes: false,
+        })
     }
 
     fn write(&self, core: &Core, buf: &mut Vec<u8>) {
@@ -263,9 +269,8 @@ fn judge(core: &Core, frame: &Frame<'_>) -> Judged {
 
 /// Whether a message is worth keeping.
 pub(in super::super) fn lasts(root: &Element<'_>) -> bool {
-    let unwanted = |child: Element<'_>| {
-        matches!((child.name(), child.ns()), ("no-store" | "no-permanent-store", ns::HINTS))
-    };
+    let unwanted =
+        |child: Element<'_>| matches!((child.name(), child.ns()), ("no-store" | "no-permanent-store", ns::HINTS));
     root.children().any(|child| is_lasting(&child)) && !root.children().any(unwanted)
 }
 

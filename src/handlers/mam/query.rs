@@ -32,7 +32,8 @@ pub(in super::super) fn parse_filter(query: &Element<'_>, ids_max: usize) -> Res
     let mut seen = 0u32;
     for (name, values) in &form.fields {
         let place = FIELDS.iter().position(|(_, known)| *known == name);
-        let bit = 1 << place.ok_or(StanzaError::FEATURE_NOT_IMPLEMENTED.text("A field of the form is not known here."))?;
+        let bit =
+            1 << place.ok_or(StanzaError::FEATURE_NOT_IMPLEMENTED.text("A field of the form is not known here."))?;
         if seen & bit != 0 {
             return Err(StanzaError::BAD_REQUEST.text("A field of the form is there twice."));
         }

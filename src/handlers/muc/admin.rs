@@ -87,7 +87,12 @@ pub(super) fn set(core: &mut Core, now: Now, room: &mut Room, request: &Request<
         return Err(StanzaError::RESOURCE_CONSTRAINT.text("The room has too many members.").into());
     }
     let iq = request.stanza.parked();
-    let then = move |core: &mut Core, now: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    let then = move |core: &mut Core,
+                     now: Now,
+                     conn: ConnId,
+                     room: &mut Room,
+                     result: Result<(), StanzaError>,
+                     out: &mut Outputs| {
         match result {
             Ok(()) => {
                 out.reply_empty(conn, &*iq);

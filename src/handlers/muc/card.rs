@@ -42,7 +42,12 @@ pub(super) fn set(core: &mut Core, now: Now, room: &mut Room, request: &Request<
     let mut record = Box::new(room.record.clone());
     record.avatar = avatar;
     let iq = request.stanza.parked();
-    let then = move |_: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    let then = move |_: &mut Core,
+                     _: Now,
+                     conn: ConnId,
+                     room: &mut Room,
+                     result: Result<(), StanzaError>,
+                     out: &mut Outputs| {
         match result {
             Ok(()) => {
                 out.reply_empty(conn, &*iq);

@@ -23,8 +23,7 @@ struct Field {
     write: fn(&mut RoomConfig, &[String]) -> Option<()>,
 }
 
-const ROLES: &[(&str, &str)] =
-    &[("moderator", "Moderators"), ("participant", "Participants"), ("visitor", "Visitors")];
+const ROLES: &[(&str, &str)] = &[("moderator", "Moderators"), ("participant", "Participants"), ("visitor", "Visitors")];
 const NO_BOUND: &str = "none";
 
 macro_rules! switch {
@@ -116,7 +115,10 @@ const FIELDS: &[Field] = &[
         input: Input::Some(ROLES),
         read: |config| {
             let shown = ROLES.iter().map(|(role, _)| *role);
-            shown.filter(|role| Role::named(role).is_some_and(|role| config.presence.contains(role))).map(str::to_owned).collect()
+            shown
+                .filter(|role| Role::named(role).is_some_and(|role| config.presence.contains(role)))
+                .map(str::to_owned)
+                .collect()
         },
         write: |config, values| {
             let roles: Option<Vec<Role>> = values.iter().map(|value| Role::named(value)).collect();
@@ -307,7 +309,12 @@ fn configure(
     record.config = config;
     let (before, was_locked) = (room.record.config.clone(), room.locked);
     let iq = request.stanza.parked();
-    let then = move |core: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    let then = move |core: &mut Core,
+                     _: Now,
+                     conn: ConnId,
+                     room: &mut Room,
+                     result: Result<(), StanzaError>,
+                     out: &mut Outputs| {
         match result {
             Ok(()) => {
                 out.reply_empty(conn, &*iq);
@@ -389,7 +396,8 @@ mod tests {
 
     #[test]
     fn a_form_that_comes_back_as_it_was_changes_nothing() {
-        let secret = RoomConfig { password: "open sesame".to_owned(), occupants_max: 7, ..RoomConfig::public_channel() };
+        let secret =
+            RoomConfig { password: "open sesame".to_owned(), occupants_max: 7, ..RoomConfig::public_channel() };
         for config in [RoomConfig::private_group(), RoomConfig::public_channel(), RoomConfig::instant(), secret] {
             let fields = FIELDS.iter().map(|field| (field.var.to_owned(), (field.read)(&config))).collect();
             let form = Form { fields, ..Form::default() };

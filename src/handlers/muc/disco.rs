@@ -94,7 +94,8 @@ fn list_rooms(
         return stanza.refuse(conn, StanzaError::RESOURCE_CONSTRAINT.text("The server is busy."), out);
     }
     let domain = stanza.to.domain().to_owned();
-    let request = StoreRequest::RoomList { domain: domain.clone(), after: after.clone(), max: max + 1, public_only: true };
+    let request =
+        StoreRequest::RoomList { domain: domain.clone(), after: after.clone(), max: max + 1, public_only: true };
     let then = Box::new(move |core: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| {
         let mut rooms = match reply {
             Ok(Stored::Rooms(rooms)) => rooms,
@@ -155,7 +156,11 @@ pub(super) fn room_info(_: &mut Core, _: Now, room: &mut Room, request: &Request
         let config = room.config();
         let name = if config.name.is_empty() { room.jid.local().unwrap_or_default() } else { &config.name };
         w.open("query", ns::DISCO_INFO);
-        w.open("identity", ns::DISCO_INFO).attr("category", "conference").attr("type", "text").attr("name", name).close();
+        w.open("identity", ns::DISCO_INFO)
+            .attr("category", "conference")
+            .attr("type", "text")
+            .attr("name", name)
+            .close();
         for feature in ROOM_FEATURES {
             w.open("feature", ns::DISCO_INFO).attr("var", feature).close();
         }

@@ -270,7 +270,14 @@ pub(super) fn enter(
 }
 
 /// Who is in the room has lost track of it: it gets all as if it had just entered (section 7.2.1), and goes on hearing meanwhile.
-pub(super) fn enter_again(core: &mut Core, now: Now, room: &mut Room, conn: ConnId, stanza: &Stanza<'_>, out: &mut Outputs) {
+pub(super) fn enter_again(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    conn: ConnId,
+    stanza: &Stanza<'_>,
+    out: &mut Outputs,
+) {
     let Some(role) = room.occupant_of(conn).map(|occupant| occupant.role) else { return };
     room.entering.retain(|entering| entering.conn != conn);
     let entering = Entering::new(room, conn, stanza, role, true);
@@ -338,9 +345,21 @@ fn let_in(core: &mut Core, now: Now, room: &mut Room, mut entering: Entering, ou
         let id = occupant_id(&core.shared.muc.secret, &room.jid, &user);
         let seen = room.config().presence.contains(role);
         let sent = room.rate_of(&user);
-        room.add_occupant(Occupant { key: 0, nick, from, user, affiliation, role, id, sessions: Vec::new(), seen, sent })
+        room.add_occupant(Occupant {
+            key: 0,
+            nick,
+            from,
+            user,
+            affiliation,
+            role,
+            id,
+            sessions: Vec::new(),
+            seen,
+            sent,
+        })
     });
-    let session = Session { conn, jid: entering.stanza.from.clone(), to: entering.to.clone(), presence: payload_of(&root) };
+    let session =
+        Session { conn, jid: entering.stanza.from.clone(), to: entering.to.clone(), presence: payload_of(&root) };
     room.add_session(key, session);
     let new = room.locked && room.len() == 1;
     welcome(now, room, conn, &entering.stanza, Wanted::parse(&x), new, out);
@@ -503,7 +522,8 @@ pub(super) fn on_moved(core: &mut Core, room: &Room) {
 
 /// What a session sends before it is done with entering waits until it is; it is not read any further.
 pub(super) fn defer(core: &mut Core, conn: ConnId, room: &mut Room, stanza: Stanza<'static>, out: &mut Outputs) {
-    let entering = room.entering.iter_mut().filter(|entering| !entering.again).map(|entering| (entering.conn, &mut entering.next));
+    let entering =
+        room.entering.iter_mut().filter(|entering| !entering.again).map(|entering| (entering.conn, &mut entering.next));
     let showing = room.showing.iter_mut().map(|showing| (showing.conn, &mut showing.next));
     if let Some((_, next)) = entering.chain(showing).find(|(other, _)| *other == conn) {
         *next = Some(stanza);

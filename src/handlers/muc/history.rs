@@ -92,7 +92,10 @@ impl Said {
 
 /// Whether a message that is kept has something for people to read, and is not a subject, which they are shown anyhow.
 pub(super) fn is_shown(root: &Element<'_>) -> bool {
-    !is_subject(root) && root.children().any(|child| !matches!(child.ns(), ns::MARKERS | ns::RECEIPTS) && crate::handlers::mam::is_lasting(&child))
+    !is_subject(root)
+        && root
+            .children()
+            .any(|child| !matches!(child.ns(), ns::MARKERS | ns::RECEIPTS) && crate::handlers::mam::is_lasting(&child))
 }
 
 /// What was told as it is kept: with the address of who has said it, if that is no secret. `rest` is what stands behind
@@ -116,7 +119,9 @@ pub(super) fn without_address(xml: &[u8]) -> Cow<'_, [u8]> {
     const X_END: &[u8] = b"</x></message>";
     // What `as_kept` adds stands at the end and holds one element; the like by an occupant would stand inside another one.
     match memmem::rfind(xml, X) {
-        Some(at) if xml.ends_with(X_END) && memchr::memchr_iter(b'<', xml.get(at..).unwrap_or_default()).count() == 4 => {
+        Some(at)
+            if xml.ends_with(X_END) && memchr::memchr_iter(b'<', xml.get(at..).unwrap_or_default()).count() == 4 =>
+        {
             Cow::Owned([xml.get(..at).unwrap_or_default(), END].concat())
         }
         _ => Cow::Borrowed(xml),
@@ -129,7 +134,15 @@ pub(super) fn address(room: &Room, occupant: &Occupant) -> Jid {
 }
 
 /// One more line was told: said by `from`, over `conn`.
-pub(super) fn keep(core: &mut Core, room: &mut Room, conn: ConnId, from: Jid, line: Line, shown: bool, out: &mut Outputs) {
+pub(super) fn keep(
+    core: &mut Core,
+    room: &mut Room,
+    conn: ConnId,
+    from: Jid,
+    line: Line,
+    shown: bool,
+    out: &mut Outputs,
+) {
     if room.archives() {
         let request = StoreRequest::RoomLine { archive: room.record.archive(&room.jid), from, line: line.clone() };
         let sender = sm::on_storing(core, conn).then_some(conn);
@@ -184,7 +197,8 @@ impl Wanted {
     }
 
     fn takes(&self, line: &Line, now: UtcTime) -> bool {
-        let young = self.seconds.is_none_or(|seconds| line.id.time().0 >= now.0.saturating_sub(seconds.saturating_mul(1000)));
+        let young =
+            self.seconds.is_none_or(|seconds| line.id.time().0 >= now.0.saturating_sub(seconds.saturating_mul(1000)));
         young && self.since.is_none_or(|since| line.id.time() >= since)
     }
 }
@@ -246,7 +260,10 @@ mod tests {
         let mut check = |xml: &str, expected: &[&str], bytes: usize| {
             history.push(Line { id: ArchiveId::default(), xml: xml.as_bytes().to_vec() }, &limits);
             let lines: Vec<_> = history.lines.iter().map(|line| String::from_utf8_lossy(&line.xml)).collect();
-            assert_eq!((lines, history.bytes()), (expected.iter().map(|line| (*line).into()).collect::<Vec<_>>(), bytes));
+            assert_eq!(
+                (lines, history.bytes()),
+                (expected.iter().map(|line| (*line).into()).collect::<Vec<_>>(), bytes)
+            );
         };
         check("aa", &["aa"], 2);
         check("bbb", &["aa", "bbb"], 5);

@@ -5,8 +5,8 @@ use super::privilege::Act;
 use super::room::Room;
 use super::{Change, Outcome, Refusal, Stanza, commit};
 use crate::core::rooms::Affiliation;
-use crate::handlers::prelude::*;
 use crate::handlers::message;
+use crate::handlers::prelude::*;
 use crate::jid::{BareJid, Jid, JidRef};
 
 /// Invitations in one message.
@@ -60,7 +60,12 @@ pub(super) fn invite(
         }
     }
     let (id, to) = (stanza.id.as_deref().map(str::to_owned), stanza.to_written.to_string());
-    let then = move |core: &mut Core, now: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    let then = move |core: &mut Core,
+                     now: Now,
+                     conn: ConnId,
+                     room: &mut Room,
+                     result: Result<(), StanzaError>,
+                     out: &mut Outputs| {
         match result {
             Ok(()) => {
                 for one in &invitations {
@@ -95,15 +100,7 @@ impl Invitation {
 }
 
 /// Invites an account.
-pub(super) fn send(
-    core: &mut Core,
-    now: Now,
-    room: &Room,
-    by: &str,
-    user: &BareJid,
-    reason: &str,
-    out: &mut Outputs,
-) {
+pub(super) fn send(core: &mut Core, now: Now, room: &Room, by: &str, user: &BareJid, reason: &str, out: &mut Outputs) {
     let password = room.config().password.clone();
     deliver(core, now, room, user, out, |w| {
         w.open("invite", ns::MUC_USER).attr("from", by);

@@ -1,8 +1,8 @@
 //! Sections 7.4, 7.5 and 8.1: what is said to all, what is said to one, and the subject.
 
 use super::history;
-use super::room::{Occupant, Room, escaped, push_addressed};
 use super::privilege::Act;
+use super::room::{Occupant, Room, escaped, push_addressed};
 use super::{Change, Outcome, Refusal, Stanza, commit, invite, moderation, presence, voice};
 use crate::core::rooms::{Line, Role, Subject};
 use crate::handlers::{carbons, mam, prelude::*};
@@ -198,7 +198,12 @@ fn change_subject(
     let line = Line { id, xml: history::as_kept(room, occupant, &rest) };
     let from = history::address(room, occupant);
     let (refused_id, to) = (stanza.id.as_deref().map(str::to_owned), stanza.to_written.to_string());
-    let then = move |core: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    let then = move |core: &mut Core,
+                     _: Now,
+                     conn: ConnId,
+                     room: &mut Room,
+                     result: Result<(), StanzaError>,
+                     out: &mut Outputs| {
         match result {
             Ok(()) => {
                 room.send_all("message", &rest, out);

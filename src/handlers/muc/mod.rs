@@ -36,8 +36,8 @@ use std::borrow::Cow;
 use hashbrown::HashMap;
 use slab::Slab;
 
-use super::{avatar, displayed};
 use super::prelude::*;
+use super::{avatar, displayed};
 use crate::core::parked::Waiting;
 use crate::core::rooms::{Affiliation, Line, RoomRecord, RoomState, Tombstone};
 use crate::core::session::AccountId;
@@ -48,7 +48,11 @@ pub(crate) use entry::{on_deadline, on_taken};
 use history::History;
 use room::{Notice, Room};
 
-pub(super) const HANDLER: Handler = Handler { name: "muc", spec: "XEP-0045 1.35, XEP-0249 1.2, XEP-0410 1.1, XEP-0421 1.0, XEP-0424 0.4, XEP-0425 0.3, XEP-0486 0.1", ..Handler::EMPTY };
+pub(super) const HANDLER: Handler = Handler {
+    name: "muc",
+    spec: "XEP-0045 1.35, XEP-0249 1.2, XEP-0410 1.1, XEP-0421 1.0, XEP-0424 0.4, XEP-0425 0.3, XEP-0486 0.1",
+    ..Handler::EMPTY
+};
 
 /// How long the name of a destroyed room is kept from strangers, in milliseconds: 30 days.
 const TOMBSTONE_MILLIS: u64 = 30 * 24 * 3600 * 1000;
@@ -454,14 +458,14 @@ fn commit(
     }
     let name = room.jid.clone();
     let request = match &change {
-        Change::Save(record) | Change::Open(record) if lasting => StoreRequest::RoomSave { room: name, record: record.clone() },
+        Change::Save(record) | Change::Open(record) if lasting => {
+            StoreRequest::RoomSave { room: name, record: record.clone() }
+        }
         Change::Card(record, content) => {
             StoreRequest::RoomCard { room: name, record: record.clone(), content: content.clone() }
         }
         Change::Save(_) | Change::Open(_) => StoreRequest::RoomDestroy { room: name, tombstone: None },
-        Change::Line(line) => {
-            StoreRequest::RoomRewrite { archive: room.record.archive(&name), line: line.clone() }
-        }
+        Change::Line(line) => StoreRequest::RoomRewrite { archive: room.record.archive(&name), line: line.clone() },
         Change::Destroy(tombstone) => StoreRequest::RoomDestroy { room: name, tombstone: tombstone.clone() },
     };
     room.saving = true;

@@ -15,7 +15,13 @@ use crate::handlers::prelude::*;
 use crate::xml::Tree;
 
 /// A request of XEP-0425, or of its version 0.2, which clients in use still send.
-pub(super) fn moderate(core: &mut Core, now: Now, room: &mut Room, request: &Request<'_>, out: &mut Outputs) -> Outcome {
+pub(super) fn moderate(
+    core: &mut Core,
+    now: Now,
+    room: &mut Room,
+    request: &Request<'_>,
+    out: &mut Outputs,
+) -> Outcome {
     let moderator = room.occupant_of(request.conn).ok_or(NOT_INSIDE)?;
     let payload = &request.payload;
     let wanted = payload.attr("id").ok_or(StanzaError::BAD_REQUEST)?;
@@ -85,7 +91,12 @@ fn take_back(
     let tombstone = tombstone_of(line, now.utc, &id, |w| write_moderated(by, w));
     let notice_id = core.shared.mam.next(now.utc, &mut core.ids);
     let told = notice(room, by, line.id, &id, notice_id);
-    let then = move |core: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    let then = move |core: &mut Core,
+                     _: Now,
+                     conn: ConnId,
+                     room: &mut Room,
+                     result: Result<(), StanzaError>,
+                     out: &mut Outputs| {
         match result {
             Ok(()) => {
                 out.reply_empty(conn, &*iq);
@@ -183,7 +194,9 @@ fn tombstone_of(line: &Line, at: UtcTime, retraction: &str, write: impl Fn(&mut 
         w.open("message", ns::CLIENT).attr_opt("from", root.attr("from")).attr("type", "groupchat");
         w.attr_opt("id", root.attr("id"));
         w.open("occupant-id", ns::OCCUPANT_ID).attr_opt("id", by).close();
-        w.open("retracted", ns::RETRACT).attr_opt("id", (!retraction.is_empty()).then_some(retraction)).attr("stamp", at);
+        w.open("retracted", ns::RETRACT)
+            .attr_opt("id", (!retraction.is_empty()).then_some(retraction))
+            .attr("stamp", at);
         write(&mut w);
     }
     Line { id: line.id, xml }

@@ -21,7 +21,14 @@ pub(crate) enum Order {
 }
 
 /// Rooms of a domain's service, those that are not public too.
-pub(crate) fn list(core: &mut Core, id: CommandId, domain: &str, after: Option<BareJid>, max: usize, out: &mut Outputs) {
+pub(crate) fn list(
+    core: &mut Core,
+    id: CommandId,
+    domain: &str,
+    after: Option<BareJid>,
+    max: usize,
+    out: &mut Outputs,
+) {
     let Some(service) = core.hosts.iter().find(|host| host.name == domain).map(|host| host.rooms.clone()) else {
         return out.answers.push((id, Answer::Invalid(format!("the domain {domain} is not served here"))));
     };

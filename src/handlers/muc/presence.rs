@@ -151,7 +151,8 @@ fn change_nick(room: &mut Room, key: usize, nick: &str, out: &mut Outputs) -> Re
 
 /// A session leaves. Where its occupant has another one left, the others only see that one from now on.
 fn leave(core: &mut Core, room: &mut Room, conn: ConnId, payload: Payload, codes: &[u16], out: &mut Outputs) {
-    let shown = room.occupant_of(conn).and_then(|occupant| occupant.sessions.last()).is_some_and(|last| last.conn == conn);
+    let shown =
+        room.occupant_of(conn).and_then(|occupant| occupant.sessions.last()).is_some_and(|last| last.conn == conn);
     let Some((key, mut session)) = room.remove_session(conn) else { return };
     relay::on_gone(core, room, &session.jid, out);
     session.presence = payload;

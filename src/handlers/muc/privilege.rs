@@ -117,7 +117,9 @@ mod tests {
     use super::*;
 
     fn all_ranks() -> impl Iterator<Item = Rank> {
-        Affiliation::ALL.into_iter().flat_map(|affiliation| Role::ALL.into_iter().map(move |role| Rank { affiliation, role }))
+        Affiliation::ALL
+            .into_iter()
+            .flat_map(|affiliation| Role::ALL.into_iter().map(move |role| Rank { affiliation, role }))
     }
 
     /// The table of section 5.1.1, with the rooms' defaults: for none, visitor, participant, moderator.
@@ -150,7 +152,10 @@ mod tests {
                     // A moderator must not take voice from an admin or owner; nobody lowers a higher one.
                     let lowers = to < target.role;
                     assert!(!(allowed && lowers && target.affiliation > actor.affiliation), "{what}");
-                    assert!(!(allowed && lowers && target.affiliation >= ADMIN && actor.affiliation != OWNER), "{what}");
+                    assert!(
+                        !(allowed && lowers && target.affiliation >= ADMIN && actor.affiliation != OWNER),
+                        "{what}"
+                    );
                     // To make or unmake a moderator takes an admin.
                     let moderators = (to == Role::Moderator) != (target.role == Role::Moderator);
                     assert!(!(allowed && moderators && actor.affiliation < ADMIN), "{what}");

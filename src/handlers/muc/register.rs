@@ -66,7 +66,12 @@ pub(super) fn set(core: &mut Core, now: Now, room: &mut Room, request: &Request<
         return Err(Refusal::Busy);
     }
     let iq = request.stanza.parked();
-    let then = move |core: &mut Core, _: Now, conn: ConnId, room: &mut Room, result: Result<(), StanzaError>, out: &mut Outputs| {
+    let then = move |core: &mut Core,
+                     _: Now,
+                     conn: ConnId,
+                     room: &mut Room,
+                     result: Result<(), StanzaError>,
+                     out: &mut Outputs| {
         match result {
             Ok(()) => {
                 out.reply_empty(conn, &*iq);

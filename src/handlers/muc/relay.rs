@@ -145,13 +145,7 @@ fn answer(core: &Core, room: &mut Room, stanza: &Stanza<'_>, root: &Element<'_>,
 }
 
 /// Answers a request for a vCard with what the store has.
-pub(super) fn show_card(
-    core: &mut Core,
-    conn: ConnId,
-    iq: Box<ParkedIq>,
-    request: StoreRequest,
-    out: &mut Outputs,
-) {
+pub(super) fn show_card(core: &mut Core, conn: ConnId, iq: Box<ParkedIq>, request: StoreRequest, out: &mut Outputs) {
     let then = Box::new(move |_: &mut Core, _: Now, conn: ConnId, reply: StoreReply, out: &mut Outputs| match reply {
         Ok(Stored::Document(Some(card))) => out.reply(conn, &*iq, |w| {
             w.raw(&card);

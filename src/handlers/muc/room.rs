@@ -13,8 +13,8 @@ use super::history::History;
 use super::nick::likeness;
 use super::relay::Relayed;
 use crate::core::effects::ConnId;
-use crate::core::rooms::{Affiliation, Role, RoomConfig, RoomRecord};
 use crate::core::error::{ErrorType, StanzaError};
+use crate::core::rooms::{Affiliation, Role, RoomConfig, RoomRecord};
 use crate::core::{Limits, Outputs};
 use crate::jid::{BareJid, FullJid};
 use crate::xml::writer::escape_attr;
@@ -255,7 +255,14 @@ pub(super) fn push_addressed(buf: &mut Vec<u8>, name: &str, to: &str, rest: &[u8
 }
 
 impl Room {
-    pub(super) fn new(key: usize, jid: BareJid, record: RoomRecord, history: History, stored: bool, may_archive: bool) -> Room {
+    pub(super) fn new(
+        key: usize,
+        jid: BareJid,
+        record: RoomRecord,
+        history: History,
+        stored: bool,
+        may_archive: bool,
+    ) -> Room {
         let mut room = Room {
             key,
             jid,
@@ -386,7 +393,13 @@ impl Room {
     }
 
     /// Whether an occupant may send one more message to single ones, or to all.
-    pub(super) fn takes(&mut self, now: Duration, conn: ConnId, to_all: bool, limits: &Limits) -> Result<(), StanzaError> {
+    pub(super) fn takes(
+        &mut self,
+        now: Duration,
+        conn: ConnId,
+        to_all: bool,
+        limits: &Limits,
+    ) -> Result<(), StanzaError> {
         const FULL: StanzaError = StanzaError::RESOURCE_CONSTRAINT.text("Too much is said here at once.");
         let Some(occupant) = self.by_conn.get(&conn).and_then(|key| self.occupants.get_mut(key)) else { return Ok(()) };
         let sent = occupant.sent.with_one(now, limits.room_occupant_rate).ok_or(SLOWER)?;
@@ -682,7 +695,8 @@ mod tests {
         let mut rate = Rate::default();
         let mut check = |at: u64, count: usize, expected: &[bool]| {
             let now = Duration::from_millis(at);
-            let taken: Vec<bool> = expected.iter().map(|_| rate.with_one(now, count).map(|with| rate = with).is_some()).collect();
+            let taken: Vec<bool> =
+                expected.iter().map(|_| rate.with_one(now, count).map(|with| rate = with).is_some()).collect();
             assert_eq!(taken, expected, "at {at} ms");
         };
         check(0, 3, &[true, true, true, false, false]);

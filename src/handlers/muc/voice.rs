@@ -9,7 +9,13 @@ use crate::core::rooms::Role;
 use crate::handlers::prelude::*;
 
 /// A submitted form whose type is [`ns::MUC_REQUEST`].
-pub(super) fn on_form(core: &mut Core, room: &mut Room, conn: ConnId, element: &Element<'_>, out: &mut Outputs) -> Outcome {
+pub(super) fn on_form(
+    core: &mut Core,
+    room: &mut Room,
+    conn: ConnId,
+    element: &Element<'_>,
+    out: &mut Outputs,
+) -> Outcome {
     let form = Form::parse(element)?;
     if element.attr("type") != Some("submit") || form.kind.as_deref() != Some(ns::MUC_REQUEST) {
         return Err(StanzaError::BAD_REQUEST.into());

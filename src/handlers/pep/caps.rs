@@ -149,7 +149,11 @@ pub(crate) fn on_presence(core: &mut Core, conn: ConnId, account: AccountId, fra
             let to = resource.jid.clone();
             out.wire.stanza(conn, |buf| {
                 let mut w = Writer::new(buf);
-                w.open("iq", ns::CLIENT).attr("type", "get").attr("id", &id).attr("from", &host).attr("to", to.as_str());
+                w.open("iq", ns::CLIENT)
+                    .attr("type", "get")
+                    .attr("id", &id)
+                    .attr("from", &host)
+                    .attr("to", to.as_str());
                 w.open("query", ns::DISCO_INFO).attr("node", node);
             });
         }
@@ -265,7 +269,8 @@ fn verification(info: &Element<'_>, hash: &str) -> Option<String> {
     for child in info.children() {
         match (child.name(), child.ns()) {
             ("identity", ns::DISCO_INFO) => {
-                let [category, kind, lang, name] = ["category", "type", "xml:lang", "name"].map(|name| of(&child, name));
+                let [category, kind, lang, name] =
+                    ["category", "type", "xml:lang", "name"].map(|name| of(&child, name));
                 identities.push(format!("{category}/{kind}/{lang}/{name}"));
             }
             ("feature", ns::DISCO_INFO) => features.push(of(&child, "var")),

@@ -42,7 +42,9 @@ fn wanted(iq: &Iq<'_>, request: &Element<'_>) -> Result<Wanted, StanzaError> {
 
 fn on_items(resumed: Resumed<'_>, reply: StoreReply) -> Result<(), StanzaError> {
     let Resumed { conn, iq, out, .. } = resumed;
-    let Outcome::Items { items, count, index } = outcome(reply)? else { return Err(StanzaError::INTERNAL_SERVER_ERROR) };
+    let Outcome::Items { items, count, index } = outcome(reply)? else {
+        return Err(StanzaError::INTERNAL_SERVER_ERROR);
+    };
     let (node, shown) = iq.note.as_deref().and_then(|note| note.split_once(BETWEEN)).unwrap_or_default();
     let paged = shown.parse().map_or(true, |wanted: usize| items.len() < wanted.min(count));
     out.reply(conn, iq, |w| {

@@ -53,7 +53,8 @@ pub(in super::super) fn tell_readers(core: &mut Core, conn: ConnId, event: &Even
         match &event.change {
             // Of contacts an inactive client hears when it is active again; its own devices' bookmarks and the like matter.
             Change::Published(item) if !own => {
-                out.wire.news(receiver, (event.owner.as_str(), &event.node, &item.id), |buf| write_event(buf, event, &to));
+                out.wire
+                    .news(receiver, (event.owner.as_str(), &event.node, &item.id), |buf| write_event(buf, event, &to));
             }
             _ => out.wire.stanza(receiver, |buf| write_event(buf, event, &to)),
         }
