@@ -447,9 +447,9 @@ impl Device {
             (None, true) => self.on_self(land, room, nick, seen, presence.attr("id"), codes.contains("201")),
             (Some(_), _) if codes.contains("303") => drop(place.view.remove(nick)),
             (Some(_), false) => drop(place.view.remove(nick)),
-            // The answer to a presence that came too late is not about one that came after.
+            // The answer to a presence that came too late is not about one that came after; the rest is, if it is on its way in.
             (Some(_), true) => {
-                let knock = place.knock.take();
+                let knock = place.knock.take().filter(|_| codes.contains("333"));
                 *place = Place { knock, ..Place::default() };
             }
         }
