@@ -309,6 +309,7 @@ impl Core {
             Waiting::Iq { conn, iq, then } => {
                 self.unpark(conn, out);
                 self.resume_iq(now, conn, &iq, then, reply, out);
+                crate::handlers::sm::on_handled(self, now, conn, out);
             }
             Waiting::Stream { conn, then } => {
                 self.unpark(conn, out);
@@ -319,10 +320,12 @@ impl Core {
             Waiting::Subscription { conn, stanza, event } => {
                 self.unpark(conn, out);
                 crate::handlers::subscription::on_stored(self, conn, &stanza, event, reply, out);
+                crate::handlers::sm::on_handled(self, now, conn, out);
             }
             Waiting::Detached { conn, then } => {
                 self.unpark(conn, out);
                 then(self, now, conn, reply, out);
+                crate::handlers::sm::on_handled(self, now, conn, out);
             }
             Waiting::Line { sender } => {
                 if let Err(error) = reply {

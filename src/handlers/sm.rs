@@ -1,8 +1,8 @@
 //! XEP-0198: Stream Management.
 //!
 //! What a client is told to have been handled has been handed to its receivers, and what went into the store is durable: while a
-//! put of a stanza is outstanding, `h` stays below that stanza, and an answer that had to stay short is repeated when the store
-//! has committed.
+//! put of a stanza is outstanding, or the session is parked for one, `h` stays below that stanza, and an answer that had to stay
+//! short is repeated when the store has committed.
 //!
 //! A session whose socket is lost hibernates as a *ghost*: its stream, its resource and its unacknowledged stanzas move to a
 //! connection without a socket, where it stays available and its stanzas are kept. A client that resumes takes all that over. When
@@ -62,9 +62,12 @@ impl Session {
         self.received = self.received.wrapping_add(1);
     }
 
-    /// How many stanzas are handled.
-    fn handled(&self) -> u32 {
-        self.storing.front().map_or(self.received, |number| number.wrapping_sub(1))
+    /// How many stanzas are handled; the last one is not while the session is parked for it.
+    fn handled(&self, is_parked: bool) -> u32 {
+        match self.storing.front() {
+            Some(number) => number.wrapping_sub(1),
+            None => self.received.wrapping_sub(u32::from(is_parked)),
+        }
     }
 }
 
@@ -184,8 +187,9 @@ fn enable(core: &mut Core, conn: ConnId, frame: &Frame<'_>, out: &mut Outputs) {
 
 /// Tells the client what is handled, if stream management is on.
 pub(crate) fn answer(core: &mut Core, conn: ConnId, out: &mut Outputs) {
-    let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) else { return };
-    let h = sm.handled();
+    let Some(stream) = core.streams.get_mut(conn) else { return };
+    let Some(sm) = &mut stream.sm else { return };
+    let h = sm.handled(stream.hold.parked);
     sm.short = h != sm.received;
     out.wire.write(conn, |buf| {
         Writer::new(buf).open("a", ns::SM).attr("h", h);
@@ -209,9 +213,17 @@ pub(super) fn on_storing(core: &mut Core, conn: ConnId) -> bool {
 
 /// The oldest stanza on its way into the store is there, or was refused and that was said.
 pub(crate) fn on_stored(core: &mut Core, now: Now, conn: ConnId, out: &mut Outputs) {
-    let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) else { return };
-    sm.storing.pop_front();
-    let resumer = if sm.storing.is_empty() { sm.resumer.take() } else { None };
+    if let Some(sm) = core.streams.get_mut(conn).and_then(|stream| stream.sm.as_mut()) {
+        sm.storing.pop_front();
+        on_handled(core, now, conn, out);
+    }
+}
+
+/// A stanza may be handled that was not before: one that went into the store, or one that the session was parked for.
+pub(crate) fn on_handled(core: &mut Core, now: Now, conn: ConnId, out: &mut Outputs) {
+    let Some(stream) = core.streams.get_mut(conn) else { return };
+    let Some(sm) = &mut stream.sm else { return };
+    let resumer = if sm.storing.is_empty() && !stream.hold.parked { sm.resumer.take() } else { None };
     if sm.short && !conn.is_ghost() {
         answer(core, conn, out);
     }
@@ -379,8 +391,10 @@ pub(super) fn resume(core: &mut Core, now: Now, conn: ConnId, wanted: &Resume, o
         },
     };
     // A number that stayed short now would make the client send again what is on its way into the store.
-    let earlier = match core.streams.get_mut(ghost).and_then(|stream| stream.sm.as_mut()) {
-        Some(sm) if !sm.storing.is_empty() => sm.resumer.replace((conn, h)),
+    let Some(stream) = core.streams.get_mut(ghost) else { return };
+    let is_parked = stream.hold.parked;
+    let earlier = match &mut stream.sm {
+        Some(sm) if is_parked || !sm.storing.is_empty() => sm.resumer.replace((conn, h)),
         _ => return go_on(core, now, ghost, conn, h, out),
     };
     if let Some(stream) = core.streams.get_mut(conn) {
@@ -421,7 +435,7 @@ fn take_over(core: &mut Core, now: Now, ghost: ConnId, conn: ConnId, out: &mut O
     let parked = stream.hold.parked;
     let Some(sm) = &mut stream.sm else { return };
     sm.asked = None;
-    let h = sm.handled();
+    let h = sm.handled(parked);
     sm.short = h != sm.received;
     let write = |w: &mut Writer<'_>| {
         w.open("resumed", ns::SM).attr("previd", &sm.id).attr("h", h).close();
@@ -476,11 +490,14 @@ pub(super) struct Sent {
 
 /// Takes the session's unacknowledged stanzas. Those that offline storage still has need nothing more.
 pub(crate) fn take_leftovers(core: &mut Core, conn: ConnId, jid: FullJid, out: &mut Outputs) -> Leftovers {
-    let sm = core.streams.get_mut(conn).and_then(|stream| stream.sm.take());
+    let stream = core.streams.get_mut(conn);
+    let is_parked = stream.as_ref().is_some_and(|stream| stream.hold.parked);
+    let sm = stream.and_then(|stream| stream.sm.take());
     if let Some(sm) = sm.as_ref().filter(|sm| !sm.id.is_empty()) {
         core.shared.sm.conns.remove(&sm.id);
         if core.store_has_room() {
-            let ended = StoreRequest::SessionEnded { user: jid.to_bare(), id: sm.id.clone(), handled: sm.handled() };
+            let ended =
+                StoreRequest::SessionEnded { user: jid.to_bare(), id: sm.id.clone(), handled: sm.handled(is_parked) };
             core.ask(ended, Waiting::Nobody, out);
         }
     }

@@ -21,6 +21,7 @@ use super::{Outcome, Rooms, Stanza, dispatch, visit};
 use crate::core::error::ErrorType;
 use crate::core::rooms::{Affiliation, Role};
 use crate::handlers::prelude::*;
+use crate::handlers::sm;
 use crate::jid::BareJid;
 use crate::xml::Tree;
 
@@ -479,6 +480,7 @@ pub(crate) fn on_deadline(core: &mut Core, now: Now, out: &mut Outputs) {
         if core.is_bound_as(conn, &stanza.from) {
             dispatch(core, now, conn, stanza, out);
         }
+        sm::on_handled(core, now, conn, out);
     }
 }
 
