@@ -205,7 +205,7 @@ pub(super) fn open(disk: &Disk) -> Result<RedbStore, OpenError> {
 
 pub(super) fn open_checking(disk: &Disk, checked_bytes_max: u64) -> Result<RedbStore, OpenError> {
     let (file, journal) = (disk.clone(), disk.journal());
-    let open_journal = move |_| Ok(Box::new(journal.clone()) as Box<dyn StorageBackend>);
+    let open_journal = move |_| Ok(Arc::new(journal.clone()) as Arc<dyn StorageBackend>);
     let parts = Parts {
         path: PathBuf::from("a/file"),
         journal: Some(Box::new(open_journal)),

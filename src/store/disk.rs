@@ -43,10 +43,10 @@ pub(super) const fn definition(table: Table) -> Definition {
 }
 
 /// Gives the backend anew each time.
-pub(super) type OpenBackend = dyn FnMut() -> io::Result<Box<dyn StorageBackend>> + Send;
+pub(super) type OpenBackend = dyn FnMut() -> io::Result<Arc<dyn StorageBackend>> + Send;
 
 /// Gives the journal's backend, once; only with `true` it is made if it is not there.
-pub(super) type OpenJournal = dyn FnMut(bool) -> io::Result<Box<dyn StorageBackend>> + Send;
+pub(super) type OpenJournal = dyn FnMut(bool) -> io::Result<Arc<dyn StorageBackend>> + Send;
 
 /// The database, or what it takes to have it again.
 pub(super) struct Disk {
@@ -126,7 +126,7 @@ impl Disk {
         unwinding(|| builder.create_with_backend(backend))?.map_err(redb::Error::from)
     }
 
-    fn watched(&self, inner: Box<dyn StorageBackend>) -> Watched {
+    fn watched(&self, inner: Arc<dyn StorageBackend>) -> Watched {
         Watched { inner, sync_failed: self.sync_failed.clone() }
     }
 
@@ -533,7 +533,7 @@ fn visit<'t, 'r>(
 /// A backend that remembers whether a sync ever failed: redb's error does not say which call it was.
 #[derive(Debug)]
 struct Watched {
-    inner: Box<dyn StorageBackend>,
+    inner: Arc<dyn StorageBackend>,
     sync_failed: Arc<AtomicBool>,
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, TableError};
@@ -81,7 +82,7 @@ impl RedbStore {
     ) -> Result<RedbStore, OpenError> {
         let mut journal = Some(journal);
         let open_journal = move |_| match journal.take() {
-            Some(journal) => Ok(Box::new(journal) as Box<dyn StorageBackend>),
+            Some(journal) => Ok(Arc::new(journal) as Arc<dyn StorageBackend>),
             None => Err(io::ErrorKind::NotFound.into()),
         };
         let parts = Parts { journal: Some(Box::new(open_journal)), ..Parts::given(open) };
@@ -147,7 +148,16 @@ pub(super) struct Parts {
 impl Parts {
     fn of_file(path: &Path) -> Parts {
         let store = path.to_owned();
-        let open = move || open_backend(OpenOptions::new().read(true).write(true), &store);
+        // Kept open: the database is closed and opened again now and then, and somebody may take the last descriptor in between.
+        let mut opened = None;
+        let open = move || match &opened {
+            Some(backend) => Ok(Arc::clone(backend)),
+            None => {
+                let backend = open_backend(OpenOptions::new().read(true).write(true), &store)?;
+                opened = Some(backend.clone());
+                Ok(backend)
+            }
+        };
         let journal = journal_path(path);
         let open_journal = move |is_new| {
             let mut options = OpenOptions::new();
@@ -171,7 +181,7 @@ impl Parts {
     pub(super) fn given<B: StorageBackend>(mut open: impl FnMut() -> io::Result<B> + Send + 'static) -> Parts {
         Parts {
             path: PathBuf::from("the given backend"),
-            open: Box::new(move || Ok(Box::new(open()?) as Box<dyn StorageBackend>)),
+            open: Box::new(move || Ok(Arc::new(open()?) as Arc<dyn StorageBackend>)),
             journal: None,
             mark: None,
             checked_bytes_max: CHECKED_BYTES_MAX,
@@ -180,8 +190,8 @@ impl Parts {
     }
 }
 
-fn open_backend(options: &OpenOptions, path: &Path) -> io::Result<Box<dyn StorageBackend>> {
-    Ok(Box::new(FileBackend::new(options.open(path)?).map_err(not_io)?))
+fn open_backend(options: &OpenOptions, path: &Path) -> io::Result<Arc<dyn StorageBackend>> {
+    Ok(Arc::new(FileBackend::new(options.open(path)?).map_err(not_io)?))
 }
 
 /// Where the journal of a store's file is.

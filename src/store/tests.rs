@@ -60,7 +60,7 @@ pub(super) fn memory() -> MemoryStore {
 }
 
 fn redb() -> RedbStore {
-    let journal = |_| Ok(Box::new(InMemoryBackend::new()) as Box<dyn redb::StorageBackend>);
+    let journal = |_| Ok(std::sync::Arc::new(InMemoryBackend::new()) as std::sync::Arc<dyn redb::StorageBackend>);
     let parts = Parts {
         journal: Some(Box::new(journal)),
         recent_bytes_max: crash_tests::RECENT_BYTES_MAX,
